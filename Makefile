@@ -1,0 +1,70 @@
+# `make` alone lists the targets. Everything runs in .venv, which the first target that needs it makes.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo/run.py
+GRPCURL := .tools/bin/grpcurl
+GRPCURL_VERSION := v1.9.4
+
+LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-command 'make lock'
+
+# Folders are listed too: a proto that was removed changes its folder and nothing else. protos/ itself is not, because
+# make would take it for the target of that name.
+PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
+
+.PHONY: help demo test lint format protos up bench grpcurl lock clean
+
+help: ## print this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.ready gen/.ready ## show one snapshot of a whole machine, from disks to rollback
+	@$(BIN)/python $(DEMO)
+
+test: $(VENV)/.ready gen/.ready ## run the tests (ARGS="tests/unit -k lease" for some of them)
+	@echo "test: pytest"
+	@$(BIN)/python -m pytest $(or $(ARGS),tests/unit tests/contract tests/faults tests/e2e)
+
+lint: $(VENV)/.ready gen/.ready ## ruff, mypy --strict and buf; changes nothing
+	@echo "lint: ruff check"; $(BIN)/ruff check --quiet
+	@echo "lint: ruff format"; $(BIN)/ruff format --check --quiet --diff
+	@echo "lint: mypy --strict"; $(BIN)/mypy .
+	@echo "lint: buf lint"; $(BIN)/buf lint
+	@echo "lint: buf format"; $(BIN)/buf format --diff --exit-code
+
+format: $(VENV)/.ready ## format Python and protos in place, with ruff's safe fixes
+	@$(BIN)/ruff check --fix-only --quiet; $(BIN)/ruff format; $(BIN)/buf format --write
+
+protos: $(VENV)/.ready ## generate gen/ from protos/ (the other targets do so when a proto changed)
+	@$(BIN)/python hatch_build.py && touch gen/.ready
+
+up: $(VENV)/.ready gen/.ready ## start the three services on loopback, data in ./var
+	@$(BIN)/stillpoint up
+
+bench: $(VENV)/.ready gen/.ready ## measure, and print the numbers
+	@$(BIN)/python bench/run.py
+
+grpcurl: $(GRPCURL) ## build grpcurl into .tools/bin for the e2e tests (needs Go)
+
+lock: $(VENV)/.ready ## choose new pins within pyproject.toml's ranges
+	@$(BIN)/uv pip compile --quiet --upgrade $(LOCK) -o requirements.txt
+	@$(BIN)/uv pip compile --quiet --upgrade $(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
+
+clean: ## remove what was generated and cached; var/ (your data) stays
+	rm -rf $(VENV) .tools gen build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.ready: pyproject.toml requirements-dev.txt hatch_build.py scripts/make_venv.sh
+	@sh scripts/make_venv.sh $(PYTHON) $(VENV)
+	@touch $@
+
+gen/.ready: $(PROTOS) hatch_build.py | $(VENV)/.ready
+	@$(BIN)/python hatch_build.py
+	@touch $@
+
+$(GRPCURL):
+	@echo "grpcurl: building $(GRPCURL_VERSION)"
+	@GOBIN="$(CURDIR)/$(dir $@)" go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION)
