@@ -1,0 +1,63 @@
+"""The participant's barrier: a step's call is safe to repeat, and its undo is safe against a call that comes late.
+
+One row per key, written in the transaction that has the effect. `enter` says whether a call is the first with its key;
+`withdraw` leaves a tombstone that refuses a call that arrives after its undo (design.md §6, law 5). When the two race,
+the primary key decides: whoever inserts second waits for the first to commit and then sees what it did.
+"""
+
+import enum
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from svckit.clock import utc_now
+from svckit.database import UtcDateTime, insert_unless_exists, rows_changed, table_of
+from svckit.errors import StepWithdrawn
+from svckit.tables import SharedTable
+
+
+class KeyState(enum.StrEnum):
+    DONE = "DONE"
+    WITHDRAWN = "WITHDRAWN"
+
+
+class ParticipantKey(SharedTable):
+    """A step that took effect here, or must not any more. Kept longer than any saga lives."""
+
+    __tablename__ = "participant_keys"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    state: Mapped[KeyState] = mapped_column(sa.String)
+    time: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
+_KEYS = table_of(ParticipantKey)
+
+
+def enter(session: Session, key: str) -> bool:
+    """True when this is the first call with `key`, which then is DONE if the transaction commits; False when it was
+    done before. Raises StepWithdrawn when it was undone.
+    """
+    if _insert(session, key, KeyState.DONE):
+        return True
+    state = session.scalar(sa.select(ParticipantKey.state).where(ParticipantKey.key == key))
+    if state == KeyState.WITHDRAWN:
+        raise StepWithdrawn(key)
+    return False
+
+
+def withdraw(session: Session, key: str) -> bool:
+    """Leave the tombstone; True when the step had been done and its effect must be undone in this transaction."""
+    if _insert(session, key, KeyState.WITHDRAWN):
+        return False
+    changed = session.execute(
+        sa.update(_KEYS)
+        .where(_KEYS.c.key == key, _KEYS.c.state == KeyState.DONE)
+        .values(state=KeyState.WITHDRAWN, time=utc_now())
+    )
+    return rows_changed(changed) == 1
+
+
+def _insert(session: Session, key: str, state: KeyState) -> bool:
+    return insert_unless_exists(session, _KEYS, {"key": key, "state": state, "time": utc_now()})

@@ -1,0 +1,54 @@
+"""Calls to other services, as saga steps make them: an answer, a refusal, or not known.
+
+design.md §6, law 2: "A call ends done, refused (a definite no) or unknown (everything else, DEADLINE_EXCEEDED and
+INTERNAL included)." A definite no is one that a Stillpoint service put its name to: it carries our ErrorInfo, no
+RetryInfo, and a code that cannot also mean "it may have happened".
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+from grpc_status import rpc_status
+
+from svckit.errors import Refusal
+
+_INDEFINITE = {
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.CANCELLED,
+}
+
+Response = TypeVar("Response")
+
+
+class Unanswered(Exception):
+    """It is not known whether the call took effect."""
+
+
+def open_channel(address: str) -> grpc.Channel:
+    """A plain channel that comes back within a second when the other side does (gRPC's own pause grows to two
+    minutes).
+    """
+    return grpc.insecure_channel(
+        address,
+        options=[
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ],
+    )
+
+
+def call(method: Callable[..., Response], request: Any, *, timeout_seconds: float) -> Response:
+    """Raises Refusal for a definite no, and Unanswered for everything else."""
+    try:
+        return method(request, timeout=timeout_seconds)
+    except grpc.RpcError as error:
+        status = rpc_status.from_call(error)  # type: ignore[arg-type] # what a stub raises is a Call too
+        refusal = Refusal.from_status(status) if status is not None else None
+        if refusal is None or refusal.code in _INDEFINITE or refusal.retry_after_seconds is not None:
+            raise Unanswered(f"{error.code().name}: {error.details()}") from error
+        raise refusal from error

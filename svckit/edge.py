@@ -1,0 +1,105 @@
+"""The edge of every server: a refusal becomes its status, the unforeseen becomes INTERNAL with an incident id, and too
+many requests at once are turned away with a time to try again.
+
+Handlers are plain functions, run in the loop's thread pool so that they finish what they began when a client goes away,
+or coroutines (streams, and mutations that wait for a saga) that hold no thread.
+"""
+
+import asyncio
+import inspect
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from grpc_status import rpc_status
+
+from svckit.errors import Overloaded, Refusal
+
+_log = structlog.get_logger()
+
+
+class InternalError(Refusal):
+    """What a client sees of an error that nobody foresaw; its text stays in the log."""
+
+    code = grpc.StatusCode.INTERNAL
+    reason = "INTERNAL"
+
+    def __init__(self, incident_id: str) -> None:
+        super().__init__(
+            f"internal error; the service's log has it as incident {incident_id}",
+            metadata={"incident_id": incident_id},
+        )
+
+
+class Edge(grpc.aio.ServerInterceptor):
+    """`admitted` bounds the unary requests that are held at once."""
+
+    def __init__(self, *, admitted: int) -> None:
+        self._free = admitted
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any] | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+        handler = await continuation(handler_call_details)
+        method = handler_call_details.method
+        if handler is None or not method.startswith("/stillpoint."):
+            return handler  # unknown methods, health and reflection look after themselves
+        coders = (handler.request_deserializer, handler.response_serializer)
+        if handler.response_streaming:
+            wrap = (
+                grpc.stream_stream_rpc_method_handler
+                if handler.request_streaming
+                else grpc.unary_stream_rpc_method_handler
+            )
+            stream: Any = handler.stream_stream if handler.request_streaming else handler.unary_stream
+            return wrap(self._guard_stream(method, stream), *coders)
+        unary: Any = handler.unary_unary
+        return grpc.unary_unary_rpc_method_handler(self._guard_unary(method, unary), *coders)
+
+    def _guard_unary(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., Awaitable[Any]]:
+        waits = inspect.iscoroutinefunction(behaviour)
+
+        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            if self._free == 0:
+                await _abort(context, Overloaded())
+            self._free -= 1
+            structlog.contextvars.bind_contextvars(method=method)
+            try:
+                if waits:
+                    return await behaviour(request, context)
+                return await asyncio.to_thread(behaviour, request, context)
+            except Exception as error:  # noqa: BLE001 - the edge is where every error ends
+                await _abort(context, _refusal_for(error))
+            finally:
+                self._free += 1
+
+        return guarded
+
+    def _guard_stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+        async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            structlog.contextvars.bind_contextvars(method=method)
+            try:
+                async for message in behaviour(request, context):
+                    yield message
+            except Exception as error:  # noqa: BLE001 - as above
+                await _abort(context, _refusal_for(error))
+
+        return guarded
+
+
+def _refusal_for(error: Exception) -> Refusal:
+    if isinstance(error, Refusal):
+        _log.debug("refused", reason=error.reason, message=error.message)
+        return error
+    incident_id = str(uuid.uuid4())
+    _log.error("unforeseen error", incident_id=incident_id, exc_info=error)
+    return InternalError(incident_id)
+
+
+async def _abort(context: grpc.aio.ServicerContext[Any, Any], refusal: Refusal) -> None:
+    status = rpc_status.to_status(refusal.to_status())
+    await context.abort(status.code, status.details, status.trailing_metadata)

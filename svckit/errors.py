@@ -1,0 +1,266 @@
+"""Refusals: every definite "no" a service gives, as an exception inside and as google.rpc details outside.
+
+Refusal
+├── InvalidRequest        INVALID_ARGUMENT     every malformed field at once
+│   └── PageTokenInvalid
+├── RequestIdReused       ALREADY_EXISTS
+├── OperationNotFound     NOT_FOUND
+├── OperationEnded        FAILED_PRECONDITION
+├── StepWithdrawn         ABORTED              a step that comes after its undo
+├── Overloaded            RESOURCE_EXHAUSTED   with RetryInfo
+├── DependencyUnavailable UNAVAILABLE
+└── what each service adds in its own errors.py
+
+A refusal says which, why, and everything that stands in the way: that is why it carries lists. It travels: a
+participant raises it, its server's edge turns it into a status, the caller's `svckit.calls` turns that into a Refusal
+again, and the saga keeps its bytes until the client asks.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+
+_CODES = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """One thing that stands in the way: `type` is a reason, `subject` is like `disk/disk-01…`."""
+
+    type: str
+    subject: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class QuotaViolation:
+    """One full quota: its subject, the metric's name, its limit, and a sentence that also says the use."""
+
+    subject: str
+    metric: str
+    limit: int
+    description: str
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One malformed field of a request."""
+
+    field: str
+    description: str
+
+
+class Refusal(Exception):
+    """A definite no. Subclasses set `code`, `reason` and `domain`; an instance adds what it is about."""
+
+    code: grpc.StatusCode = grpc.StatusCode.FAILED_PRECONDITION
+    reason: str = ""
+    domain: str = "stillpoint"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        metadata: Mapping[str, str] | None = None,
+        preconditions: Sequence[Violation] = (),
+        quotas: Sequence[QuotaViolation] = (),
+        fields: Sequence[FieldProblem] = (),
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.metadata = dict(metadata or {})
+        self.preconditions = tuple(preconditions)
+        self.quotas = tuple(quotas)
+        self.fields = tuple(fields)
+        self.retry_after_seconds = retry_after_seconds
+
+    def to_status(self) -> status_pb2.Status:
+        """The google.rpc.Status that a client sees."""
+        details: list[any_pb2.Any] = []
+
+        def add(
+            detail: error_details_pb2.ErrorInfo
+            | error_details_pb2.PreconditionFailure
+            | error_details_pb2.QuotaFailure
+            | error_details_pb2.BadRequest
+            | error_details_pb2.RetryInfo,
+        ) -> None:
+            packed = any_pb2.Any()
+            packed.Pack(detail)
+            details.append(packed)
+
+        add(error_details_pb2.ErrorInfo(reason=self.reason, domain=self.domain, metadata=self.metadata))
+        if self.preconditions:
+            add(
+                error_details_pb2.PreconditionFailure(
+                    violations=[
+                        error_details_pb2.PreconditionFailure.Violation(
+                            type=v.type, subject=v.subject, description=v.description
+                        )
+                        for v in self.preconditions
+                    ]
+                )
+            )
+        if self.quotas:
+            add(
+                error_details_pb2.QuotaFailure(
+                    violations=[
+                        error_details_pb2.QuotaFailure.Violation(
+                            subject=v.subject,
+                            description=v.description,
+                            api_service=self.domain,
+                            quota_metric=v.metric,
+                            quota_value=v.limit,
+                        )
+                        for v in self.quotas
+                    ]
+                )
+            )
+        if self.fields:
+            add(
+                error_details_pb2.BadRequest(
+                    field_violations=[
+                        error_details_pb2.BadRequest.FieldViolation(field=p.field, description=p.description)
+                        for p in self.fields
+                    ]
+                )
+            )
+        if self.retry_after_seconds is not None:
+            delay = duration_pb2.Duration()
+            delay.FromMilliseconds(round(self.retry_after_seconds * 1000))
+            add(error_details_pb2.RetryInfo(retry_delay=delay))
+        return status_pb2.Status(code=self.code.value[0], message=self.message, details=details)
+
+    @staticmethod
+    def from_status(status: status_pb2.Status) -> "Refusal | None":
+        """The refusal that a status carries; None for a status that no Stillpoint service wrote."""
+        details = {packed.TypeName(): packed.value for packed in status.details}
+        info = error_details_pb2.ErrorInfo.FromString(details.get("google.rpc.ErrorInfo", b""))
+        if not info.domain.endswith("stillpoint"):
+            return None
+        failure = error_details_pb2.PreconditionFailure.FromString(
+            details.get("google.rpc.PreconditionFailure", b"")
+        )
+        full = error_details_pb2.QuotaFailure.FromString(details.get("google.rpc.QuotaFailure", b""))
+        bad = error_details_pb2.BadRequest.FromString(details.get("google.rpc.BadRequest", b""))
+        retry = details.get("google.rpc.RetryInfo")
+        refusal = Refusal(
+            status.message,
+            metadata=info.metadata,
+            preconditions=[Violation(v.type, v.subject, v.description) for v in failure.violations],
+            quotas=[
+                QuotaViolation(v.subject, v.quota_metric, v.quota_value, v.description)
+                for v in full.violations
+            ],
+            fields=[FieldProblem(v.field, v.description) for v in bad.field_violations],
+            retry_after_seconds=None
+            if retry is None
+            else error_details_pb2.RetryInfo.FromString(retry).retry_delay.ToMilliseconds() / 1000,
+        )
+        refusal.code, refusal.reason, refusal.domain = _CODES[status.code], info.reason, info.domain
+        return refusal
+
+    @staticmethod
+    def from_bytes(status: bytes) -> "Refusal":
+        """The refusal that `to_status().SerializeToString()` kept."""
+        refusal = Refusal.from_status(status_pb2.Status.FromString(status))
+        if refusal is None:
+            raise ValueError("these bytes are not a kept refusal")
+        return refusal
+
+
+def refuse_all(refusals: Sequence[Refusal], domain: str) -> None:
+    """Raise what was gathered, if anything was, as one refusal with every single reason.
+
+    design.md §4: "FAILED_PRECONDITION with one PreconditionFailure violation for every blocking thing, or
+    RESOURCE_EXHAUSTED with a QuotaFailure violation for every full disk; when both hold, FAILED_PRECONDITION with both
+    details."
+    """
+    if not refusals:
+        return
+    if len(refusals) == 1:
+        raise refusals[0]
+    preconditions = [violation for refusal in refusals for violation in refusal.preconditions]
+    quotas = [violation for refusal in refusals for violation in refusal.quotas]
+    sentences = "; ".join(refusal.message for refusal in refusals)
+    combined = Refusal(sentences, preconditions=preconditions, quotas=quotas)
+    if preconditions:
+        combined.reason, combined.domain = "PRECONDITIONS", domain
+    else:
+        first = refusals[0]
+        combined.code, combined.reason, combined.domain = first.code, first.reason, first.domain
+    raise combined
+
+
+class InvalidRequest(Refusal):
+    code = grpc.StatusCode.INVALID_ARGUMENT
+    reason = "INVALID_REQUEST"
+
+
+class PageTokenInvalid(InvalidRequest):
+    reason = "PAGE_TOKEN_INVALID"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "page_token was not issued by this list with this filter",
+            fields=[FieldProblem("page_token", "was not issued by this list with this filter")],
+        )
+
+
+class RequestIdReused(Refusal):
+    code = grpc.StatusCode.ALREADY_EXISTS
+    reason = "REQUEST_ID_REUSED"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"request_id {request_id} was used before with other arguments")
+
+
+class OperationNotFound(Refusal):
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "OPERATION_NOT_FOUND"
+
+    def __init__(self, operation_id: str) -> None:
+        super().__init__(f"operation {operation_id} is not here", metadata={"operation_id": operation_id})
+
+
+class OperationEnded(Refusal):
+    reason = "OPERATION_ENDED"
+
+    def __init__(self, operation_id: str) -> None:
+        super().__init__(
+            f"operation {operation_id} has ended",
+            metadata={"operation_id": operation_id},
+            preconditions=[Violation("OPERATION_ENDED", f"operation/{operation_id}", "it has ended")],
+        )
+
+
+class StepWithdrawn(Refusal):
+    code = grpc.StatusCode.ABORTED
+    reason = "STEP_WITHDRAWN"
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"{key} was undone before it arrived", metadata={"key": key})
+
+
+class Overloaded(Refusal):
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "OVERLOADED"
+    RETRY_AFTER_SECONDS: ClassVar[float] = 0.5
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the service holds as many requests as it can carry", retry_after_seconds=self.RETRY_AFTER_SECONDS
+        )
+
+
+class DependencyUnavailable(Refusal):
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "DEPENDENCY_UNAVAILABLE"
+
+    def __init__(self, operation_id: str, message: str) -> None:
+        super().__init__(message, metadata={"operation_id": operation_id})

@@ -1,0 +1,149 @@
+"""How a mutation is accepted, once, and answered: directly, or when its saga has come to its answer."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+from sqlalchemy.orm import Session
+
+from svckit.caller import Caller, current_caller
+from svckit.errors import DependencyUnavailable, Refusal
+from svckit.ids import new_id
+from svckit.saga import SagaEngine, journal, requests
+from svckit.saga.journal import SagaState
+from svckit.saga.notices import wait
+
+_LOOK_AGAIN_SECONDS = 0.5
+_COMPENSATION_PATIENCE_SECONDS = 2.0
+_LONGEST_WAIT_SECONDS = 60.0
+
+Response = TypeVar("Response", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class SagaStart:
+    """What a use case wants begun: the saga's kind, the resource it works on, its arguments (JSON)."""
+
+    kind: str
+    resource_id: str
+    arguments: Mapping[str, Any]
+
+
+class Mutations:
+    """The door of every mutation of one service."""
+
+    def __init__(self, engine: SagaEngine) -> None:
+        self._engine = engine
+        self._database = engine.database
+
+    def direct(
+        self,
+        request: Message,
+        resource_id: str,
+        change: Callable[[Session], Response],
+        response: type[Response],
+    ) -> Response:
+        """A mutation of this service's rows only: effect, log, idempotency row and answer in one transaction. The answer
+        is durable before it is given.
+        """
+        caller = current_caller()
+        with self._database.write() as session:
+            earlier = requests.remember(
+                session, account_id=caller.account_id, request=request, operation_id=""
+            )
+            if earlier is not None:
+                assert earlier.answer is not None  # written by the transaction that wrote the row
+                return response.FromString(earlier.answer)
+            answer = change(session)
+            requests.keep_answer(
+                session, account_id=caller.account_id, request=request, answer=answer.SerializeToString()
+            )
+            journal.add_event(
+                session,
+                account_id=caller.account_id,
+                actor=caller.subject,
+                type=_event_type(request),
+                resource_id=resource_id,
+            )
+        return answer
+
+    async def saga(
+        self, request: Message, admit: Callable[[Session, str], SagaStart], response: type[Response]
+    ) -> Response:
+        """A mutation that is a saga. `admit(session, operation_id)` writes the resource's rows and refuses by raising;
+        the answer comes from the saga's answering step, or is the refusal that turned it back.
+
+        Holds no thread while it waits. A client that goes away stops nothing that was accepted.
+        """
+        operation_id = new_id(self._engine.operation_prefix)
+        with self._engine.notices.subscribe(operation_id) as changed:
+            accepted_id = await asyncio.to_thread(
+                self._accept, request, operation_id, admit, current_caller()
+            )
+            if accepted_id == operation_id:
+                return response.FromString(await self._answer(operation_id, changed, look_first=False))
+        with self._engine.notices.subscribe(accepted_id) as changed:
+            return response.FromString(await self._answer(accepted_id, changed, look_first=True))
+
+    def _accept(
+        self, request: Message, operation_id: str, admit: Callable[[Session, str], SagaStart], caller: Caller
+    ) -> str:
+        """Law 1: resource row, saga row and idempotency row in one transaction. Returns the id of the operation that
+        answers: an earlier one when the request is a repetition.
+        """
+        with self._database.write() as session:
+            earlier = requests.remember(
+                session, account_id=caller.account_id, request=request, operation_id=operation_id
+            )
+            if earlier is not None:
+                return earlier.operation_id
+            start = admit(session, operation_id)
+            saga = self._engine.accept(
+                session,
+                start.kind,
+                operation_id=operation_id,
+                caller=caller,
+                resource_id=start.resource_id,
+                arguments=start.arguments,
+            )
+        self._engine.begin(saga)
+        return operation_id
+
+    async def _answer(self, operation_id: str, changed: asyncio.Event, *, look_first: bool) -> bytes:
+        give_up = time.monotonic() + _LONGEST_WAIT_SECONDS
+        turned_back_since: float | None = None
+        if not look_first:
+            await wait(changed, _LOOK_AGAIN_SECONDS)
+        while True:
+            changed.clear()
+            answer, state, error = await asyncio.to_thread(self._look, operation_id)
+            if answer is not None:
+                return answer
+            if error is not None:
+                # "Nothing is left behind" is truer after the undoing than before it, but an undoing that cannot reach
+                # a service must not keep the client waiting.
+                turned_back_since = turned_back_since or time.monotonic()
+                waited = time.monotonic() - turned_back_since
+                if state == SagaState.FAILED or waited > _COMPENSATION_PATIENCE_SECONDS:
+                    raise Refusal.from_bytes(error)
+            if time.monotonic() > give_up:
+                raise DependencyUnavailable(
+                    operation_id,
+                    f"operation {operation_id} goes on; follow it, or ask again with the same request_id",
+                )
+            await wait(changed, _LOOK_AGAIN_SECONDS)
+
+    def _look(self, operation_id: str) -> tuple[bytes | None, SagaState, bytes | None]:
+        with self._database.read() as session:
+            saga = journal.find(session, operation_id)
+        assert saga is not None  # its row was committed before anybody could ask
+        return saga.answer, saga.state, saga.error
+
+
+def _event_type(request: Message) -> str:
+    """`StartInstanceRequest` is logged as `start_instance`."""
+    name = type(request).__name__.removesuffix("Request")
+    return "".join(f"_{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("_")

@@ -1,0 +1,204 @@
+"""OperationService and EventService, served by each service over its own sagas and its own log."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+import sqlalchemy as sa
+
+from stillpoint.operation.v1 import (
+    event_service_pb2,
+    event_service_pb2_grpc,
+    operation_pb2,
+    operation_service_pb2,
+    operation_service_pb2_grpc,
+)
+from svckit import paging
+from svckit.caller import current_caller
+from svckit.clock import to_timestamp, utc_now
+from svckit.errors import OperationEnded, OperationNotFound, Refusal
+from svckit.saga import SagaEngine, journal
+from svckit.saga.journal import UNFINISHED, Event, Saga
+from svckit.saga.notices import wait
+from svckit.server import Registration
+from svckit.validation import Checks
+
+_LOOK_AGAIN_SECONDS = 1.0
+_STATE_PREFIX = "STATE_"
+
+
+def registrations(engine: SagaEngine) -> list[Registration]:
+    """What every service adds to its public port."""
+    operations = operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"]
+    events = event_service_pb2.DESCRIPTOR.services_by_name["EventService"]
+    return [
+        Registration(
+            operation_service_pb2_grpc.add_OperationServiceServicer_to_server,
+            OperationServicer(engine),
+            operations,
+        ),
+        Registration(
+            event_service_pb2_grpc.add_EventServiceServicer_to_server, EventServicer(engine), events
+        ),
+    ]
+
+
+class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
+    """Proto to rows and back."""
+
+    def __init__(self, engine: SagaEngine) -> None:
+        self._engine = engine
+        self._database = engine.database
+
+    def GetOperation(
+        self, request: operation_service_pb2.GetOperationRequest, context: Any
+    ) -> operation_service_pb2.GetOperationResponse:
+        return operation_service_pb2.GetOperationResponse(operation=self._load(request.operation_id))
+
+    def ListOperations(
+        self, request: operation_service_pb2.ListOperationsRequest, context: Any
+    ) -> operation_service_pb2.ListOperationsResponse:
+        with Checks() as check:
+            check.page_size(request.page_size)
+            check.resource_id("filter.resource_id", request.filter.resource_id, required=False)
+            check.enum_value("filter.state", request.filter.state, operation_pb2.Operation.State.values())
+        query = sa.select(Saga).where(Saga.account_id == current_caller().account_id)
+        if request.filter.resource_id:
+            query = query.where(Saga.resource_id == request.filter.resource_id)
+        if request.filter.state:
+            name = operation_pb2.Operation.State.Name(request.filter.state).removeprefix(_STATE_PREFIX)
+            query = query.where(Saga.state == name)
+        if request.filter.unfinished:
+            query = query.where(Saga.due_at.is_not(None))
+        page = paging.Page.of(request, request.filter)
+        with self._database.read() as session:
+            sagas, next_page_token = paging.fetch(session, query, Saga.id, page)
+        return operation_service_pb2.ListOperationsResponse(
+            operations=[self._operation(saga, ()) for saga in sagas], next_page_token=next_page_token
+        )
+
+    async def WatchOperation(
+        self,
+        request: operation_service_pb2.WatchOperationRequest,
+        context: grpc.aio.ServicerContext[Any, Any],
+    ) -> AsyncIterator[operation_service_pb2.WatchOperationResponse]:
+        shown: operation_pb2.Operation | None = None
+        with self._engine.notices.subscribe(request.operation_id) as changed:
+            while True:
+                changed.clear()
+                operation = await asyncio.to_thread(self._load, request.operation_id)
+                if operation != shown:
+                    yield operation_service_pb2.WatchOperationResponse(operation=operation)
+                if operation.HasField("end_time"):
+                    return
+                shown = operation
+                await wait(changed, _LOOK_AGAIN_SECONDS)
+
+    def RetryOperation(
+        self, request: operation_service_pb2.RetryOperationRequest, context: Any
+    ) -> operation_service_pb2.RetryOperationResponse:
+        operation = self._load(request.operation_id)
+        with self._database.write() as session:
+            if not journal.make_due(session, operation.id, utc_now()):
+                raise OperationEnded(operation.id)
+            journal.add_event(
+                session,
+                account_id=operation.account_id,
+                actor=current_caller().subject,
+                type="retry_operation",
+                resource_id=operation.resource_id,
+                operation_id=operation.id,
+                step="retried",
+            )
+        self._engine.wake()
+        return operation_service_pb2.RetryOperationResponse(operation=self._load(operation.id))
+
+    def _load(self, operation_id: str) -> operation_pb2.Operation:
+        with Checks() as check:
+            check.resource_id("operation_id", operation_id)
+        with self._database.read() as session:
+            saga = journal.find(session, operation_id)
+            if saga is None or saga.account_id != current_caller().account_id:
+                raise OperationNotFound(operation_id)
+            steps = journal.steps_of(session, operation_id)
+        return self._operation(saga, steps)
+
+    def _operation(self, saga: Saga, steps: Sequence[Event]) -> operation_pb2.Operation:
+        return operation_pb2.Operation(
+            id=saga.id,
+            kind=saga.kind,
+            account_id=saga.account_id,
+            region=saga.region,
+            resource_id=saga.resource_id,
+            state=operation_pb2.Operation.State.Value(_STATE_PREFIX + saga.state),
+            current_step=self._engine.step_name(saga) if saga.state in UNFINISHED else "",
+            attempts=saga.attempts,
+            past_pivot=saga.past_pivot,
+            error=_error(saga),
+            steps=[
+                operation_pb2.OperationStep(
+                    name=step.step, undo=step.undo, attempt=step.attempt, time=to_timestamp(step.time)
+                )
+                for step in steps
+            ],
+            create_time=to_timestamp(saga.create_time),
+            update_time=to_timestamp(saga.update_time),
+            end_time=to_timestamp(saga.end_time),
+        )
+
+
+class EventServicer(event_service_pb2_grpc.EventServiceServicer):
+    """Proto to rows and back."""
+
+    def __init__(self, engine: SagaEngine) -> None:
+        self._database = engine.database
+
+    def ListEvents(
+        self, request: event_service_pb2.ListEventsRequest, context: Any
+    ) -> event_service_pb2.ListEventsResponse:
+        with Checks() as check:
+            check.page_size(request.page_size)
+            check.resource_id("filter.resource_id", request.filter.resource_id, required=False)
+            check.resource_id("filter.operation_id", request.filter.operation_id, required=False)
+        query = sa.select(Event).where(Event.account_id == current_caller().account_id)
+        if request.filter.resource_id:
+            query = query.where(Event.resource_id == request.filter.resource_id)
+        if request.filter.operation_id:
+            query = query.where(Event.operation_id == request.filter.operation_id)
+        page = paging.Page.of(request, request.filter)
+        with self._database.read() as session:
+            events, next_page_token = paging.fetch(session, query, Event.sequence, page)
+        return event_service_pb2.ListEventsResponse(
+            events=[_event(event) for event in events], next_page_token=next_page_token
+        )
+
+
+def _event(event: Event) -> event_service_pb2.Event:
+    undo = "undo " if event.undo else ""
+    return event_service_pb2.Event(
+        sequence=event.sequence,
+        time=to_timestamp(event.time),
+        account_id=event.account_id,
+        actor=event.actor,
+        type=f"{event.type}/{undo}{event.step}" if event.step else event.type,
+        resource_id=event.resource_id,
+        operation_id=event.operation_id,
+        detail=event.detail,
+    )
+
+
+def _error(saga: Saga) -> operation_pb2.OperationError | None:
+    if saga.last_error:
+        return operation_pb2.OperationError(
+            code=grpc.StatusCode.UNAVAILABLE.value[0], message=saga.last_error
+        )
+    if saga.error is None:
+        return None
+    refusal = Refusal.from_bytes(saga.error)
+    return operation_pb2.OperationError(
+        code=refusal.code.value[0],
+        reason=refusal.reason,
+        message=refusal.message,
+        violations=[v.description for v in refusal.preconditions] + [v.description for v in refusal.quotas],
+    )

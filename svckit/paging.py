@@ -1,0 +1,75 @@
+"""Keyset pages: newest first along an ordered unique column, so that a page never skips or repeats a row while others
+come and go. A token holds the last key of the page before and is bound to the list and its filter.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import sqlalchemy as sa
+from google.protobuf.message import Message
+from sqlalchemy.orm import InstrumentedAttribute, Session
+
+from svckit.errors import PageTokenInvalid
+
+DEFAULT_PAGE_SIZE = 50
+MAX_PAGE_SIZE = 500
+
+Row = TypeVar("Row")
+
+
+class ListRequest(Protocol):
+    """The fields that every list request has."""
+
+    page_size: int
+    page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which page is asked for: `after` is the last key of the page before."""
+
+    size: int
+    after: str | int | None
+    binding: str
+
+    @staticmethod
+    def of(request: ListRequest, list_filter: Message | None = None) -> "Page":
+        """Raises PageTokenInvalid for a token that this list with this filter did not issue."""
+        content = list_filter.SerializeToString(deterministic=True) if list_filter is not None else b""
+        named = type(request).__name__.encode() + b"\0" + content
+        binding = hashlib.sha256(named).hexdigest()[:16]
+        after: str | int | None = None
+        if request.page_token:
+            try:
+                bound_to, after = json.loads(base64.urlsafe_b64decode(request.page_token.encode()))
+            except (ValueError, TypeError) as error:
+                raise PageTokenInvalid from error
+            if bound_to != binding or not isinstance(after, str | int):
+                raise PageTokenInvalid
+        size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
+        return Page(size, after, binding)
+
+    def token_after(self, key: str | int) -> str:
+        return base64.urlsafe_b64encode(json.dumps([self.binding, key]).encode()).decode()
+
+
+def fetch(
+    session: Session, query: sa.Select[Row], key: InstrumentedAttribute[Any], page: Page
+) -> tuple[Sequence[Row], str]:
+    """One page of `query`, newest first by `key`, and the token of the next page (empty when this is the last).
+
+    Reads one row more than the page to know whether there is a next one; never the whole list.
+    """
+    if page.after is not None:
+        if not isinstance(page.after, key.type.python_type):
+            raise PageTokenInvalid
+        query = query.where(key < page.after)
+    rows = session.scalars(query.order_by(key.desc()).limit(page.size + 1)).all()
+    if len(rows) <= page.size:
+        return rows, ""
+    rows = rows[: page.size]
+    return rows, page.token_after(getattr(rows[-1], key.key))

@@ -1,0 +1,8 @@
+"""The saga engine: definition (what a saga is), journal (its rows), engine (what drives it), requests (idempotency),
+notices (who waits for it).
+"""
+
+from svckit.saga.definition import Run, SagaDefinition, Step
+from svckit.saga.engine import SagaEngine
+
+__all__ = ["Run", "SagaDefinition", "SagaEngine", "Step"]

@@ -1,0 +1,386 @@
+"""The saga engine: drives every accepted saga to its end, whatever dies in between.
+
+The invariant: the saga's row says which steps have certainly ended. Everything else follows from it. A worker that takes
+a saga over, after a crash, a pause or a failed try, repeats the step the row names, with the same key, and the
+participants make a repeated step harmless. The laws of design.md §6 are named where they are kept.
+"""
+
+import itertools
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from sqlalchemy.orm import Session
+
+from svckit.caller import Caller
+from svckit.clock import utc_now
+from svckit.database import Database
+from svckit.errors import DependencyUnavailable, Refusal
+from svckit.saga import journal, requests
+from svckit.saga.definition import Run, SagaDefinition
+from svckit.saga.journal import Saga, SagaState
+from svckit.saga.notices import Notices
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+_LOOK_AROUND_SECONDS = 1.0
+
+_log = structlog.get_logger()
+
+
+class SagaEngine:
+    """Runs the sagas of one service. `operation_prefix` is like `op-s`; `lease_seconds` is how long after a crash another
+    worker, of any replica, takes a saga over.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        definitions: Sequence[SagaDefinition],
+        *,
+        operation_prefix: str,
+        region: str,
+        workers: int,
+        lease_seconds: float,
+    ) -> None:
+        self.database = database
+        self.operation_prefix = operation_prefix
+        self.region = region
+        self.notices = Notices()
+        self._definitions = {definition.kind: definition for definition in definitions}
+        self._lease = timedelta(seconds=lease_seconds)
+        self._workers = workers
+        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="saga")
+        self._process = f"{os.getpid()}-{os.urandom(4).hex()}"
+        self._claim_numbers = itertools.count()
+        self._guard = threading.Lock()
+        self._driving: dict[str, tuple[Saga, float]] = {}
+        """What this process holds, and when its claim was last written."""
+        self._stopping = threading.Event()
+        self._wake = threading.Event()
+        self._lookout = threading.Thread(target=self._look_out, name="saga-lookout", daemon=True)
+
+    # Accepting
+
+    def accept(
+        self,
+        session: Session,
+        kind: str,
+        *,
+        operation_id: str,
+        caller: Caller,
+        resource_id: str,
+        arguments: Mapping[str, Any],
+    ) -> Saga:
+        """Write a new saga in the caller's transaction, beside the resource's row and the idempotency row (law 1). It is
+        claimed by this process from the start; hand it to `begin` after the commit.
+        """
+        definition = self._definitions[kind]
+        now = utc_now()
+        values: dict[str, Any] = {
+            "id": operation_id,
+            "kind": kind,
+            "account_id": caller.account_id,
+            "region": self.region,
+            "actor": caller.subject,
+            "resource_id": resource_id,
+            "state": SagaState.RUNNING,
+            "step": 0,
+            "past_pivot": False,
+            "attempts": 0,
+            "input": dict(arguments),
+            "data": {},
+            "answer": None,
+            "error": None,
+            "last_error": "",
+            "deadline": now + timedelta(seconds=definition.deadline_seconds)
+            if definition.deadline_seconds
+            else None,
+            "due_at": now + self._lease,
+            "owner": self._new_owner(),
+            "create_time": now,
+            "update_time": now,
+            "end_time": None,
+        }
+        journal.add_saga(session, values)
+        saga = Saga(**values)
+        self._note(session, saga, "accepted")
+        return saga
+
+    def begin(self, saga: Saga) -> None:
+        """Drive an accepted saga now. Without this, or after a crash before it, the lookout finds it when its claim has
+        run out.
+        """
+        with self._guard:
+            if self._stopping.is_set():
+                return
+            self._driving[saga.id] = (saga, time.monotonic())
+            self._pool.submit(self._drive, saga)
+
+    def step_name(self, saga: Saga) -> str:
+        """The step that runs, or is being undone."""
+        return self._definitions[saga.kind].steps[saga.step].name
+
+    # Running
+
+    def start(self) -> None:
+        self._lookout.start()
+
+    def stop(self) -> None:
+        """Let every running step end, and give the rest up for others to take over at once."""
+        with self._guard:
+            self._stopping.set()
+        self._wake.set()
+        if self._lookout.is_alive():
+            self._lookout.join()
+        self._pool.shutdown(wait=True)
+
+    def wake(self) -> None:
+        """Look for due sagas now."""
+        self._wake.set()
+
+    def _look_out(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                pause = self._take_over_due()
+                self._renew_claims()
+            except Exception:  # noqa: BLE001 - the database is away; whatever is due stays due
+                _log.exception("saga lookout failed")
+                pause = _LOOK_AROUND_SECONDS
+            self._wake.wait(pause)
+
+    def _take_over_due(self) -> float:
+        """Claim what is due as far as workers are free; returns how many seconds to wait before looking again."""
+        with self._guard:
+            free = self._workers - len(self._driving)
+        if free <= 0:
+            return _FIRST_PAUSE_SECONDS
+        with self.database.read() as session:
+            due = journal.next_due(session)
+        now = utc_now()
+        if due is None or due > now:
+            wait = (due - now).total_seconds() if due else _LOOK_AROUND_SECONDS
+            return min(wait, _LOOK_AROUND_SECONDS)
+        with self.database.write() as session:
+            claimed = journal.claim_due(
+                session, owner=self._new_owner(), now=now, until=now + self._lease, limit=free
+            )
+        for saga in claimed:
+            self.begin(saga)
+        return 0 if claimed else _FIRST_PAUSE_SECONDS
+
+    def _renew_claims(self) -> None:
+        """A step that runs long keeps its claim (law 7)."""
+        stale_before = time.monotonic() - self._lease.total_seconds() / 3
+        with self._guard:
+            stale = [saga for saga, written in self._driving.values() if written < stale_before]
+        if not stale:
+            return
+        with self.database.write() as session:
+            journal.renew(
+                session, claims=[(saga.id, saga.owner) for saga in stale], until=utc_now() + self._lease
+            )
+        for saga in stale:
+            self._claim_written(saga)
+
+    def _drive(self, saga: Saga) -> None:
+        structlog.contextvars.bind_contextvars(operation_id=saga.id, saga=saga.kind)
+        try:
+            moving = True
+            while moving and not self._stopping.is_set():
+                moving = self._advance(saga) if saga.state == SagaState.RUNNING else self._retreat(saga)
+            if moving:
+                self._write(saga, {"due_at": utc_now(), "owner": ""})
+        except journal.Fenced:
+            _log.info("saga taken over by another worker")
+        except Exception:  # noqa: BLE001 - the row was not written, so it is still right: the claim runs out, the step is tried again
+            _log.exception("saga interrupted")
+        finally:
+            with self._guard:
+                held = self._driving.get(saga.id)
+                if held is not None and held[0] is saga:
+                    del self._driving[saga.id]
+            structlog.contextvars.unbind_contextvars("operation_id", "saga")
+            self._wake.set()
+
+    # Forwards
+
+    def _advance(self, saga: Saga) -> bool:
+        """Do the step that the row names; True while there is more to do now."""
+        definition = self._definitions[saga.kind]
+        step = definition.steps[saga.step]
+        run = saga.run()
+        if not saga.past_pivot and saga.deadline is not None and utc_now() > saga.deadline:
+            why = saga.last_error or f"{saga.kind} was not past {step.name} in time"
+            return self._turn_back(saga, DependencyUnavailable(saga.id, why))
+        try:
+            result = step.do(run)
+        except Refusal as refusal:
+            if not saga.past_pivot:
+                return self._turn_back(saga, refusal)
+            # Law 9: past the pivot no participant may refuse for a state. If one does, it is tried again, in sight.
+            return self._try_later(saga, refusal)
+        except Exception as error:  # noqa: BLE001 - law 2: what is no definite no is unknown, a programming error too
+            return self._try_later(saga, error)
+
+        run = saga.run(result)
+        is_last = saga.step + 1 == len(definition.steps)
+        values: dict[str, Any] = {
+            "step": saga.step if is_last else saga.step + 1,
+            "data": dict(run.data),
+            "past_pivot": saga.past_pivot or step.pivot,
+            "attempts": 0,
+            "last_error": "",
+        }
+        if is_last:
+            values |= _at_rest(SagaState.SUCCEEDED)
+
+        def effects(session: Session) -> None:
+            if step.record is not None:
+                step.record(session, run)
+            if step.answer is not None:
+                values["answer"] = step.answer(session, run).SerializeToString()
+            self._note(session, saga, step.name, attempt=saga.attempts + 1)
+
+        # Law 3: the commit that ends one step begins the next.
+        self._write(saga, values, effects)
+        return not is_last
+
+    # Backwards
+
+    def _turn_back(self, saga: Saga, refusal: Refusal) -> bool:
+        """Law 4: the change of direction is a fenced write before the first undo; the step in flight is undone too,
+        because an earlier try of it may have taken effect.
+        """
+
+        def effects(session: Session) -> None:
+            self._note(session, saga, "turned_back", detail=refusal.message)
+
+        self._write(
+            saga,
+            {
+                "state": SagaState.COMPENSATING,
+                "error": refusal.to_status().SerializeToString(),
+                "attempts": 0,
+                "last_error": "",
+            },
+            effects,
+        )
+        return True
+
+    def _retreat(self, saga: Saga) -> bool:
+        """Undo the step that the row names; True while there is more to undo now."""
+        definition = self._definitions[saga.kind]
+        step = definition.steps[saga.step]
+        run = saga.run()
+        if step.undo is not None:
+            try:
+                step.undo(run)
+            except Exception as error:  # noqa: BLE001 - law 6: compensations are tried until they succeed
+                return self._try_later(saga, error)
+        is_last = saga.step == 0
+        values: dict[str, Any] = {"step": max(saga.step - 1, 0), "attempts": 0, "last_error": ""}
+        if is_last:
+            values |= _at_rest(SagaState.FAILED)
+
+        def effects(session: Session) -> None:
+            if step.undo is not None:
+                self._note(session, saga, step.name, undo=True, attempt=saga.attempts + 1)
+            if is_last:
+                self._fail(session, saga, definition, run)
+
+        self._write(saga, values, effects)
+        return not is_last
+
+    def _fail(self, session: Session, saga: Saga, definition: SagaDefinition, run: Run) -> None:
+        assert saga.error is not None
+        definition.failed(session, run, Refusal.from_bytes(saga.error))
+        if saga.answer is None:
+            # A refusal is not remembered: the same request_id may be tried again.
+            requests.forget(session, saga.id)
+        self._note(session, saga, "failed")
+
+    # Writing
+
+    def _try_later(self, saga: Saga, error: Exception) -> bool:
+        pause = min(_FIRST_PAUSE_SECONDS * 2**saga.attempts, _LONGEST_PAUSE_SECONDS) * random.uniform(
+            0.75, 1.25
+        )
+        due_at = utc_now() + timedelta(seconds=pause)
+        if not saga.past_pivot and saga.state == SagaState.RUNNING and saga.deadline is not None:
+            due_at = min(due_at, max(saga.deadline, utc_now()))
+        _log.warning(
+            "saga step will be tried again", step=saga.step, attempts=saga.attempts + 1, error=repr(error)
+        )
+        self._write(
+            saga,
+            {
+                "attempts": saga.attempts + 1,
+                "last_error": str(error) or type(error).__name__,
+                "due_at": due_at,
+                "owner": "",
+            },
+        )
+        return False
+
+    def _write(
+        self, saga: Saga, values: dict[str, Any], effects: Callable[[Session], None] | None = None
+    ) -> None:
+        """Commit `effects` and `values` under the claim, then let the object in hand say what the row says."""
+        now = utc_now()
+        values.setdefault("due_at", now + self._lease)
+        values["update_time"] = now
+        with self.database.write() as session:
+            if effects is not None:
+                effects(session)
+            journal.update_claimed(session, saga, values)
+        for name, value in values.items():
+            setattr(saga, name, value)
+        self._claim_written(saga)
+        self.notices.publish(saga.id)
+
+    def _note(
+        self,
+        session: Session,
+        saga: Saga,
+        step: str,
+        *,
+        undo: bool = False,
+        attempt: int = 1,
+        detail: str = "",
+    ) -> None:
+        """Law 8: each step leaves a row in the log."""
+        journal.add_event(
+            session,
+            account_id=saga.account_id,
+            actor=saga.actor,
+            type=saga.kind,
+            resource_id=saga.resource_id,
+            operation_id=saga.id,
+            step=step,
+            undo=undo,
+            attempt=attempt,
+            detail=detail,
+        )
+
+    def _claim_written(self, saga: Saga) -> None:
+        with self._guard:
+            if saga.id in self._driving:
+                self._driving[saga.id] = (saga, time.monotonic())
+
+    def _new_owner(self) -> str:
+        """A token per claim, not per process: a worker of this process that slept through its claim is fenced from the
+        next claim, also when that is this process's again.
+        """
+        return f"{self._process}-{next(self._claim_numbers)}"
+
+
+def _at_rest(state: SagaState) -> dict[str, Any]:
+    return {"state": state, "due_at": None, "owner": "", "end_time": utc_now()}

@@ -1,0 +1,103 @@
+"""A service's process: two gRPC ports, health, reflection, and a shutdown that loses nothing.
+
+On SIGTERM: health says NOT_SERVING, requests in progress end, saga workers finish their step, the database closes.
+"""
+
+import asyncio
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import structlog
+from google.protobuf.descriptor import ServiceDescriptor
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from svckit.edge import Edge
+from svckit.saga import SagaEngine
+from svckit.saga.retention import purge_forever
+from svckit.settings import ServiceSettings
+
+_MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+_OPTIONS = [
+    ("grpc.so_reuseport", 0),  # a second process on the same port must fail, not share it
+    ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+]
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A servicer, what adds it to a server, and its descriptor for reflection."""
+
+    add: Callable[[Any, grpc.aio.Server], None]
+    servicer: Any
+    descriptor: ServiceDescriptor
+
+
+def run_service(
+    settings: ServiceSettings,
+    engine: SagaEngine,
+    *,
+    public: Sequence[Registration],
+    internal: Sequence[Registration],
+    close: Callable[[], None] = lambda: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT. `close` runs after the last request and the last saga step, before the database
+    closes.
+    """
+    asyncio.run(_serve(settings, engine, public, internal))
+    close()
+    engine.database.dispose()
+
+
+async def _serve(
+    settings: ServiceSettings,
+    engine: SagaEngine,
+    public: Sequence[Registration],
+    internal: Sequence[Registration],
+) -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(settings.handler_threads, thread_name_prefix="handler"))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    edge = Edge(admitted=settings.requests_admitted)
+    alive = health.aio.HealthServicer()
+    servers = [
+        _server(edge, alive, settings.public_address, public),
+        _server(edge, alive, settings.internal_address, internal),
+    ]
+    engine.start()
+    purging = asyncio.create_task(purge_forever(engine.database))
+    for server in servers:
+        await server.start()
+    await alive.set("", health_pb2.HealthCheckResponse.SERVING)
+    _log.info("serving", public=settings.public_address, internal=settings.internal_address)
+
+    await stop.wait()
+    _log.info("stopping")
+    await alive.enter_graceful_shutdown()
+    await asyncio.gather(*(server.stop(settings.shutdown_grace_seconds) for server in servers))
+    purging.cancel()
+    await asyncio.to_thread(engine.stop)
+    _log.info("stopped")
+
+
+def _server(
+    edge: Edge, alive: health.aio.HealthServicer, address: str, registrations: Sequence[Registration]
+) -> grpc.aio.Server:
+    server = grpc.aio.server(interceptors=[edge], options=_OPTIONS)
+    health_pb2_grpc.add_HealthServicer_to_server(alive, server)
+    for registration in registrations:
+        registration.add(registration.servicer, server)
+    names = [registration.descriptor.full_name for registration in registrations]
+    reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    server.add_insecure_port(address)
+    return server

@@ -1,0 +1,49 @@
+"""Settings that every service has, read from the environment with the prefix STILLPOINT_."""
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _loopback(address: str) -> str:
+    """design.md §9: "Without authentication a service binds loopback only, and refuses any other address."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError(f"{address!r} is not host:port")
+    host = host.strip("[]")
+    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
+        raise ValueError(
+            f"{host} is not a loopback address; without authentication a service binds loopback only"
+        )
+    return address
+
+
+LoopbackAddress = Annotated[str, AfterValidator(_loopback)]
+
+
+class ServiceSettings(BaseSettings):
+    """`STILLPOINT_REGION=…` sets `region`, and so on."""
+
+    model_config = SettingsConfigDict(env_prefix="STILLPOINT_", frozen=True)
+
+    region: str = "local"
+    database_url: str
+    public_address: LoopbackAddress
+    internal_address: LoopbackAddress
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    handler_threads: int = Field(default=16, ge=1, description="requests worked on at once")
+    saga_workers: int = Field(default=16, ge=1, description="sagas that step at once")
+    requests_admitted: int = Field(
+        default=512, ge=1, description="requests held at once; more are OVERLOADED"
+    )
+    saga_lease_seconds: float = Field(
+        default=5.0, gt=0, description="how long after a crash another worker takes a saga over"
+    )
+    shutdown_grace_seconds: float = Field(default=5.0, ge=0)
+
+    @property
+    def database_connections(self) -> int:
+        return self.handler_threads + self.saga_workers + 2

@@ -1,0 +1,67 @@
+"""Checks of a request's form: gathers every malformed field, then refuses once with all of them."""
+
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Self
+
+from svckit.errors import FieldProblem, InvalidRequest
+
+_NAME_MAX = 65
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_ID = re.compile(r"[a-z0-9-]{1,64}")
+
+
+class Checks:
+    """Use as `with Checks() as check:`; leaving the block raises InvalidRequest when anything was found."""
+
+    def __init__(self) -> None:
+        self._problems: list[FieldProblem] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None and self._problems:
+            sentences = "; ".join(f"{p.field} {p.description}" for p in self._problems)
+            raise InvalidRequest(sentences, fields=self._problems)
+
+    def problem(self, field: str, description: str) -> None:
+        self._problems.append(FieldProblem(field, description))
+
+    def that(self, holds: bool, field: str, description: str) -> None:  # noqa: FBT001 - reads as a sentence
+        if not holds:
+            self.problem(field, description)
+
+    def request_id(self, value: str) -> None:
+        if not value:
+            return
+        try:
+            uuid.UUID(value)
+        except ValueError:
+            self.problem("request_id", "is not a UUID")
+
+    def resource_id(self, field: str, value: str, *, required: bool = True) -> None:
+        """Only the form: an id of the right form that names nothing is NOT_FOUND, said by who looks it up."""
+        if not value:
+            self.that(not required, field, "is empty")
+        else:
+            self.that(_ID.fullmatch(value) is not None, field, "is not an id")
+
+    def name(self, field: str, value: str, *, required: bool = True) -> None:
+        if not value:
+            self.that(not required, field, "is empty")
+            return
+        self.that(len(value) <= _NAME_MAX, field, f"is longer than {_NAME_MAX} characters")
+        self.that(
+            value == value.strip() and not _CONTROL.search(value),
+            field,
+            "has outer blanks or control characters",
+        )
+
+    def enum_value(self, field: str, value: int, known: Iterable[int], *, required: bool = False) -> None:
+        self.that(value in known, field, "is not a value of its enum")
+        self.that(not required or value != 0, field, "is not set")
+
+    def page_size(self, value: int) -> None:
+        self.that(value >= 0, "page_size", "is negative")
