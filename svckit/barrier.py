@@ -6,6 +6,7 @@ the primary key decides: whoever inserts second waits for the first to commit an
 """
 
 import enum
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -29,6 +30,8 @@ class ParticipantKey(SharedTable):
 
     key: Mapped[str] = mapped_column(primary_key=True)
     state: Mapped[KeyState] = mapped_column(sa.String)
+    result: Mapped[list[str]] = mapped_column(sa.JSON)
+    """What the step must answer again when it is repeated."""
     time: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
 
 
@@ -47,6 +50,15 @@ def enter(session: Session, key: str) -> bool:
     return False
 
 
+def keep_result(session: Session, key: str, result: Sequence[str]) -> None:
+    """Keep what a repetition of the step must answer, in the transaction that has the effect."""
+    session.execute(sa.update(_KEYS).where(_KEYS.c.key == key).values(result=list(result)))
+
+
+def kept_result(session: Session, key: str) -> list[str]:
+    return session.scalars(sa.select(ParticipantKey.result).where(ParticipantKey.key == key)).one()
+
+
 def withdraw(session: Session, key: str) -> bool:
     """Leave the tombstone; True when the step had been done and its effect must be undone in this transaction."""
     if _insert(session, key, KeyState.WITHDRAWN):
@@ -60,4 +72,4 @@ def withdraw(session: Session, key: str) -> bool:
 
 
 def _insert(session: Session, key: str, state: KeyState) -> bool:
-    return insert_unless_exists(session, _KEYS, {"key": key, "state": state, "time": utc_now()})
+    return insert_unless_exists(session, _KEYS, {"key": key, "state": state, "result": [], "time": utc_now()})

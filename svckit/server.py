@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -46,12 +47,13 @@ def run_service(
     *,
     public: Sequence[Registration],
     internal: Sequence[Registration],
+    forget: Callable[[datetime], object] = lambda _before: None,
     close: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `close` runs after the last request and the last saga step, before the database
+    """Serve until SIGTERM or SIGINT. `forget` drops what the service keeps outside its database for repetitions; `close` runs after the last request and the last saga step, before the database
     closes.
     """
-    asyncio.run(_serve(settings, engine, public, internal))
+    asyncio.run(_serve(settings, engine, public, internal, forget))
     close()
     engine.database.dispose()
 
@@ -61,6 +63,7 @@ async def _serve(
     engine: SagaEngine,
     public: Sequence[Registration],
     internal: Sequence[Registration],
+    forget: Callable[[datetime], object],
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(settings.handler_threads, thread_name_prefix="handler"))
@@ -75,7 +78,7 @@ async def _serve(
         _server(edge, alive, settings.internal_address, internal),
     ]
     engine.start()
-    purging = asyncio.create_task(purge_forever(engine.database))
+    purging = asyncio.create_task(purge_forever(engine.database, forget))
     for server in servers:
         await server.start()
     await alive.set("", health_pb2.HealthCheckResponse.SERVING)

@@ -8,6 +8,9 @@ from typing import Self
 from svckit.errors import FieldProblem, InvalidRequest
 
 _NAME_MAX = 65
+_DISK_MIN_BYTES = 1 << 20
+_DISK_MAX_BYTES = 64 << 40
+_DISK_UNIT_BYTES = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _ID = re.compile(r"[a-z0-9-]{1,64}")
 
@@ -62,6 +65,16 @@ class Checks:
     def enum_value(self, field: str, value: int, known: Iterable[int], *, required: bool = False) -> None:
         self.that(value in known, field, "is not a value of its enum")
         self.that(not required or value != 0, field, "is not set")
+
+    def disk_size(self, field: str, value: int, *, may_be_zero: bool = False) -> None:
+        """A size in bytes; zero may mean "as large as the snapshot"."""
+        if may_be_zero and value == 0:
+            return
+        self.that(
+            _DISK_MIN_BYTES <= value <= _DISK_MAX_BYTES and value % _DISK_UNIT_BYTES == 0,
+            field,
+            f"is not a multiple of {_DISK_UNIT_BYTES} between 1 MiB and 64 TiB",
+        )
 
     def page_size(self, value: int) -> None:
         self.that(value >= 0, "page_size", "is negative")

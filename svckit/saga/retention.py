@@ -4,7 +4,8 @@ design.md §6, law 10: "Idempotency rows and tombstones are kept 30 days (settin
 """
 
 import asyncio
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 import structlog
@@ -20,18 +21,20 @@ _PAUSE_SECONDS = 3600.0
 _log = structlog.get_logger()
 
 
-async def purge_forever(database: Database) -> None:
+async def purge_forever(database: Database, also: Callable[[datetime], object]) -> None:
+    """`also` is told the moment before which everything may be forgotten."""
     while True:
         try:
-            await asyncio.to_thread(purge, database)
+            before = utc_now() - _KEPT
+            await asyncio.to_thread(purge, database, before)
+            await asyncio.to_thread(also, before)
         except Exception:  # noqa: BLE001 - the next round tries again
             _log.exception("purging failed; the next round tries again")
         await asyncio.sleep(_PAUSE_SECONDS)
 
 
-def purge(database: Database) -> int:
-    """Delete what is older than 30 days; returns how many rows that were."""
-    before = utc_now() - _KEPT
+def purge(database: Database, before: datetime) -> int:
+    """Delete what is older; returns how many rows that were."""
     requests, keys = table_of(AcceptedRequest), table_of(ParticipantKey)
     with database.write() as session:
         forgotten = rows_changed(session.execute(sa.delete(requests).where(requests.c.create_time < before)))

@@ -1,0 +1,70 @@
+"""Composition root of compute_svc: settings, database, saga engine, server. No logic."""
+
+from compute_svc import sagas
+from compute_svc.clients import Disks
+from compute_svc.models import ComputeTable
+from compute_svc.participant_servicer import ParticipantServicer
+from compute_svc.service import ComputeService
+from compute_svc.servicer import AccountServicer, InstanceServicer
+from compute_svc.settings import Settings
+from stillpoint.compute.v1 import (
+    account_service_pb2,
+    account_service_pb2_grpc,
+    instance_service_pb2,
+    instance_service_pb2_grpc,
+    participant_service_pb2,
+    participant_service_pb2_grpc,
+)
+from svckit import operations
+from svckit.calls import open_channel
+from svckit.database import Database
+from svckit.logs import configure_logging
+from svckit.mutations import Mutations
+from svckit.saga import SagaEngine
+from svckit.server import Registration, run_service
+from svckit.tables import SharedTable
+
+
+def main() -> None:
+    settings = Settings()
+    configure_logging(service="compute_svc", level=settings.log_level, form=settings.log_format)
+    database = Database(settings.database_url, connections=settings.database_connections)
+    database.create_tables(SharedTable, ComputeTable)
+    service = ComputeService(settings.region)
+    engine = SagaEngine(
+        database,
+        sagas.definitions(service, Disks(open_channel(settings.disk_address))),
+        operation_prefix="op-c",
+        region=settings.region,
+        workers=settings.saga_workers,
+        lease_seconds=settings.saga_lease_seconds,
+    )
+    mutations = Mutations(engine)
+    run_service(
+        settings,
+        engine,
+        public=[
+            Registration(
+                instance_service_pb2_grpc.add_InstanceServiceServicer_to_server,
+                InstanceServicer(service, mutations, database, settings.region),
+                instance_service_pb2.DESCRIPTOR.services_by_name["InstanceService"],
+            ),
+            Registration(
+                account_service_pb2_grpc.add_AccountServiceServicer_to_server,
+                AccountServicer(mutations, database),
+                account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
+            ),
+            *operations.registrations(engine),
+        ],
+        internal=[
+            Registration(
+                participant_service_pb2_grpc.add_ParticipantServiceServicer_to_server,
+                ParticipantServicer(service, database, settings.region),
+                participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"],
+            ),
+        ],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""disk_svc as compute_svc's sagas see it: one method per step, an answer or a refusal; anything else is not known."""
+
+import grpc
+
+from stillpoint.disk.v1 import disk_pb2, participant_service_pb2, participant_service_pb2_grpc
+from svckit.calls import call
+from svckit.saga import Run
+
+_TIMEOUT_SECONDS = 10.0
+
+
+class Disks:
+    """Calls ParticipantService of disk_svc under the keys of the saga's steps."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = participant_service_pb2_grpc.ParticipantServiceStub(channel)
+
+    def create(self, run: Run) -> None:
+        request = participant_service_pb2.CreateInstanceDisksRequest(
+            key=run.key("create_disks"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            instance_id=run.resource_id,
+            disks=[
+                participant_service_pb2.InstanceDisk(
+                    disk_id=disk["disk_id"],
+                    name=disk["name"],
+                    role=disk_pb2.Disk.Role.Value("ROLE_" + disk["role"]),
+                    size_bytes=disk["size_bytes"],
+                    source_snapshot_id=disk["source_snapshot_id"],
+                )
+                for disk in run.input["disks"]
+            ],
+        )
+        call(self._stub.CreateInstanceDisks, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def withdraw(self, run: Run) -> None:
+        request = participant_service_pb2.WithdrawInstanceDisksRequest(
+            key=run.key("create_disks"),
+            operation_id=run.id,
+            disk_ids=[disk["disk_id"] for disk in run.input["disks"]],
+        )
+        call(self._stub.WithdrawInstanceDisks, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def release(self, run: Run) -> dict[str, list[str]]:
+        request = participant_service_pb2.ReleaseInstanceDisksRequest(
+            key=run.key("release_disks"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            instance_id=run.resource_id,
+        )
+        response = call(self._stub.ReleaseInstanceDisks, request, timeout_seconds=_TIMEOUT_SECONDS)
+        return {"detached_disk_ids": list(response.detached_disk_ids)}
+
+    def attach(self, run: Run) -> None:
+        request = participant_service_pb2.AttachDiskRequest(
+            key=run.key("attach"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            instance_id=run.resource_id,
+            disk_id=run.input["disk_id"],
+        )
+        call(self._stub.AttachDisk, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def detach(self, run: Run) -> None:
+        request = participant_service_pb2.DetachDiskRequest(
+            key=run.key("detach"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            instance_id=run.resource_id,
+            disk_id=run.input["disk_id"],
+        )
+        call(self._stub.DetachDisk, request, timeout_seconds=_TIMEOUT_SECONDS)

@@ -1,0 +1,101 @@
+"""The sagas of compute_svc: what crosses to disk_svc, step by step.
+
+Each has one call that can refuse. The instance is held by the operation from the transaction that accepts it until the
+commit that ends it, so nothing else touches it in between.
+"""
+
+from sqlalchemy.orm import Session
+
+from compute_svc import convert, repository
+from compute_svc.clients import Disks
+from compute_svc.service import ComputeService
+from compute_svc.states import InstanceState
+from stillpoint.compute.v1 import instance_service_pb2
+from svckit.errors import Refusal
+from svckit.saga import Run, SagaDefinition, Step
+
+
+def definitions(service: ComputeService, disks: Disks) -> list[SagaDefinition]:
+    return [
+        _create_instance(service, disks),
+        _delete_instance(disks),
+        _attach_disk(service, disks),
+        _detach_disk(service, disks),
+    ]
+
+
+def _create_instance(service: ComputeService, disks: Disks) -> SagaDefinition:
+    def record(session: Session, run: Run) -> None:
+        repository.release_lease(session, run.resource_id, run.id, state=InstanceState.RUNNING)
+
+    def answer(session: Session, run: Run) -> instance_service_pb2.CreateInstanceResponse:
+        return instance_service_pb2.CreateInstanceResponse(
+            instance=convert.instance(service.get_instance(session, run.resource_id, run.account_id)),
+            operation_id=run.id,
+            data_disk_ids=[disk["disk_id"] for disk in run.input["disks"][1:]],
+        )
+
+    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
+        repository.remove_instance(session, run.resource_id)
+
+    return SagaDefinition(
+        kind="create_instance",
+        steps=(Step("create_disks", do=disks.create, undo=disks.withdraw, record=record, answer=answer),),
+        failed=failed,
+    )
+
+
+def _delete_instance(disks: Disks) -> SagaDefinition:
+    def record(session: Session, run: Run) -> None:
+        repository.remove_instance(session, run.resource_id)
+
+    def answer(_session: Session, run: Run) -> instance_service_pb2.DeleteInstanceResponse:
+        return instance_service_pb2.DeleteInstanceResponse(
+            operation_id=run.id, detached_disk_ids=run.data["detached_disk_ids"]
+        )
+
+    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
+        repository.release_lease(session, run.resource_id, run.id, state=run.input["state_before"])
+
+    return SagaDefinition(
+        kind="delete_instance",
+        # No undo: the call is all or none, and refuses only before it has changed anything.
+        steps=(Step("release_disks", do=disks.release, record=record, answer=answer),),
+        failed=failed,
+    )
+
+
+def _release(session: Session, run: Run) -> None:
+    repository.release_lease(session, run.resource_id, run.id)
+
+
+def _release_refused(session: Session, run: Run, _refusal: Refusal) -> None:
+    repository.release_lease(session, run.resource_id, run.id)
+
+
+def _attach_disk(service: ComputeService, disks: Disks) -> SagaDefinition:
+    def answer(session: Session, run: Run) -> instance_service_pb2.AttachDiskResponse:
+        return instance_service_pb2.AttachDiskResponse(
+            instance=convert.instance(service.get_instance(session, run.resource_id, run.account_id)),
+            operation_id=run.id,
+        )
+
+    return SagaDefinition(
+        kind="attach_disk",
+        steps=(Step("attach", do=disks.attach, record=_release, answer=answer),),
+        failed=_release_refused,
+    )
+
+
+def _detach_disk(service: ComputeService, disks: Disks) -> SagaDefinition:
+    def answer(session: Session, run: Run) -> instance_service_pb2.DetachDiskResponse:
+        return instance_service_pb2.DetachDiskResponse(
+            instance=convert.instance(service.get_instance(session, run.resource_id, run.account_id)),
+            operation_id=run.id,
+        )
+
+    return SagaDefinition(
+        kind="detach_disk",
+        steps=(Step("detach", do=disks.detach, record=_release, answer=answer),),
+        failed=_release_refused,
+    )

@@ -1,0 +1,212 @@
+"""The use cases of compute_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from compute_svc import repository
+from compute_svc.errors import (
+    DOMAIN,
+    AccountInDebt,
+    InstanceBusy,
+    InstanceInState,
+    InstanceNotFound,
+    RollbackIncomplete,
+)
+from compute_svc.models import Instance
+from compute_svc.states import (
+    ATTACHABLE,
+    DELETABLE,
+    STARTABLE,
+    STOPPABLE,
+    InstanceState,
+    Standing,
+)
+from svckit import barrier
+from svckit.caller import current_caller
+from svckit.errors import Refusal, refuse_all
+from svckit.ids import new_id
+from svckit.mutations import SagaStart
+
+
+@dataclass(frozen=True, slots=True)
+class NewDisk:
+    """A disk to make with its instance; `size_bytes` 0 means the size of `source_snapshot_id`."""
+
+    name: str
+    size_bytes: int
+    source_snapshot_id: str
+
+
+class ComputeService:
+    """Instances and accounts of one region."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+
+    # Instances
+
+    def get_instance(self, session: Session, instance_id: str, account_id: str | None = None) -> Instance:
+        instance = repository.find_instance(
+            session,
+            account_id=account_id or current_caller().account_id,
+            region=self._region,
+            instance_id=instance_id,
+        )
+        if instance is None:
+            raise InstanceNotFound(instance_id)
+        return instance
+
+    def create_instance(
+        self,
+        session: Session,
+        operation_id: str,
+        *,
+        name: str,
+        system_disk: NewDisk,
+        data_disks: Sequence[NewDisk],
+    ) -> SagaStart:
+        instance_id = new_id("i")
+        disks = [
+            {
+                "disk_id": new_id("disk"),
+                "name": disk.name or f"{name}-{label}"[:65],
+                "role": role,
+                "size_bytes": disk.size_bytes,
+                "source_snapshot_id": disk.source_snapshot_id,
+            }
+            for disk, label, role in [
+                (system_disk, "system", "SYSTEM"),
+                *((disk, f"data-{number}", "DATA") for number, disk in enumerate(data_disks, 1)),
+            ]
+        ]
+        repository.add_instance(
+            session,
+            id=instance_id,
+            name=name,
+            account_id=current_caller().account_id,
+            region=self._region,
+            state=InstanceState.CREATING,
+            lease_operation_id=operation_id,
+            system_disk_id=disks[0]["disk_id"],
+        )
+        return SagaStart("create_instance", instance_id, {"disks": disks})
+
+    def start_instance(self, session: Session, instance_id: str) -> Instance:
+        instance = self.get_instance(session, instance_id)
+        if instance.rollback_incomplete:
+            raise RollbackIncomplete(instance_id)
+        if not repository.change_free_instance(
+            session, instance_id, allowed=STARTABLE, state=InstanceState.RUNNING
+        ):
+            raise self._why_not(session, instance_id, STARTABLE)
+        return self.get_instance(session, instance_id)
+
+    def stop_instance(self, session: Session, instance_id: str, *, no_charge: bool) -> Instance:
+        state = InstanceState.STOPPED_NO_CHARGE if no_charge else InstanceState.STOPPED
+        self.get_instance(session, instance_id)
+        if not repository.change_free_instance(session, instance_id, allowed=STOPPABLE, state=state):
+            raise self._why_not(session, instance_id, STOPPABLE)
+        return self.get_instance(session, instance_id)
+
+    def delete_instance(self, session: Session, operation_id: str, instance_id: str) -> SagaStart:
+        instance = self.get_instance(session, instance_id)
+        if not repository.lease_free_instance(
+            session, instance_id, operation_id, allowed=DELETABLE, state=InstanceState.DELETING
+        ):
+            raise self._why_not(session, instance_id, DELETABLE)
+        return SagaStart("delete_instance", instance_id, {"state_before": instance.state})
+
+    def attach_disk(self, session: Session, operation_id: str, instance_id: str, disk_id: str) -> SagaStart:
+        return self._lease_for_disk(session, "attach_disk", operation_id, instance_id, disk_id)
+
+    def detach_disk(self, session: Session, operation_id: str, instance_id: str, disk_id: str) -> SagaStart:
+        return self._lease_for_disk(session, "detach_disk", operation_id, instance_id, disk_id)
+
+    def _lease_for_disk(
+        self, session: Session, kind: str, operation_id: str, instance_id: str, disk_id: str
+    ) -> SagaStart:
+        self.get_instance(session, instance_id)
+        if not repository.lease_free_instance(session, instance_id, operation_id, allowed=ATTACHABLE):
+            raise self._why_not(session, instance_id, ATTACHABLE)
+        return SagaStart(kind, instance_id, {"disk_id": disk_id})
+
+    def _why_not(self, session: Session, instance_id: str, allowed: Collection[InstanceState]) -> Refusal:
+        """The refusal after a conditional UPDATE found no row: every reason that holds now."""
+        instance = self.get_instance(session, instance_id)
+        try:
+            refuse_all(_obstacles(instance, allowed), DOMAIN)
+        except Refusal as refusal:
+            return refusal
+        # It was in the way a moment ago and is not any more.
+        return InstanceBusy(instance_id, instance.lease_operation_id or "that has just ended")
+
+    # The lease, as a participant
+
+    def check_lease(
+        self,
+        session: Session,
+        instance_id: str,
+        *,
+        account_id: str,
+        allowed: Collection[InstanceState],
+        requires_good_standing: bool,
+    ) -> Instance:
+        """Refuse with everything that stands against a lease; change nothing.
+
+        spec.md: "When your account is in debt status, Instance Snapshot creation is not permitted".
+        """
+        refusals: list[Refusal] = []
+        if requires_good_standing and repository.standing_of(session, account_id) == Standing.IN_DEBT:
+            refusals.append(AccountInDebt(account_id))
+        instance = self.get_instance(session, instance_id, account_id)
+        refuse_all([*refusals, *_obstacles(instance, allowed)], DOMAIN)
+        return instance
+
+    def lease_instance(
+        self,
+        session: Session,
+        key: str,
+        operation_id: str,
+        instance_id: str,
+        *,
+        account_id: str,
+        allowed: Collection[InstanceState],
+        requires_good_standing: bool,
+    ) -> Instance:
+        """Take the lease. Idempotent by `key`; a lease never expires by time (design.md §6, law 10)."""
+        if barrier.enter(session, key):
+            self.check_lease(
+                session,
+                instance_id,
+                account_id=account_id,
+                allowed=allowed,
+                requires_good_standing=requires_good_standing,
+            )
+            if not repository.lease_free_instance(session, instance_id, operation_id, allowed=allowed):
+                raise self._why_not(session, instance_id, allowed)
+        return self.get_instance(session, instance_id, account_id)
+
+    def release_instance(
+        self,
+        session: Session,
+        key: str,
+        operation_id: str,
+        instance_id: str,
+        *,
+        rollback_incomplete: bool | None,
+    ) -> None:
+        """Give the lease back, and refuse a LeaseInstance with `key` that comes after this."""
+        barrier.withdraw(session, key)
+        outcome = {} if rollback_incomplete is None else {"rollback_incomplete": rollback_incomplete}
+        repository.release_lease(session, instance_id, operation_id, **outcome)
+
+
+def _obstacles(instance: Instance, allowed: Collection[InstanceState]) -> list[Refusal]:
+    refusals: list[Refusal] = []
+    if instance.lease_operation_id:
+        refusals.append(InstanceBusy(instance.id, instance.lease_operation_id))
+    if instance.state not in allowed:
+        refusals.append(InstanceInState(instance.id, instance.state, list(allowed)))
+    return refusals

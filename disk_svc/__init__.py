@@ -1,0 +1,1 @@
+"""disk_svc owns CDS disks, their snapshots and quotas, consistency points, and the bytes."""

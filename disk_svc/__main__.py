@@ -1,0 +1,97 @@
+"""Composition root of disk_svc: settings, database, block store, saga engine, servers. No logic."""
+
+from disk_svc import sagas
+from disk_svc.block_servicer import BlockServicer
+from disk_svc.blockstore import BlockStore, LmdbBlockStore
+from disk_svc.models import DiskTable
+from disk_svc.participant_servicer import ParticipantServicer
+from disk_svc.service.blocks import Blocks
+from disk_svc.service.disks import Disks
+from disk_svc.service.points import Points
+from disk_svc.service.realm import Realm
+from disk_svc.service.reservations import Deletions, Rollbacks
+from disk_svc.service.snapshots import Snapshots
+from disk_svc.servicer import DiskServicer, DiskSnapshotServicer
+from disk_svc.settings import Settings
+from disk_svc.states import Kind
+from stillpoint.disk.v1 import (
+    block_service_pb2,
+    block_service_pb2_grpc,
+    disk_service_pb2,
+    disk_service_pb2_grpc,
+    disk_snapshot_service_pb2,
+    disk_snapshot_service_pb2_grpc,
+    participant_service_pb2,
+    participant_service_pb2_grpc,
+)
+from svckit import operations
+from svckit.database import Database
+from svckit.logs import configure_logging
+from svckit.mutations import Mutations
+from svckit.saga import SagaEngine
+from svckit.server import Registration, run_service
+from svckit.tables import SharedTable
+
+
+def main() -> None:
+    settings = Settings()
+    serve(settings, LmdbBlockStore(settings.store_path))
+
+
+def serve(settings: Settings, store: BlockStore) -> None:
+    """Serve over any block store until SIGTERM, then close it."""
+    configure_logging(service="disk_svc", level=settings.log_level, form=settings.log_format)
+    database = Database(settings.database_url, connections=settings.database_connections)
+    database.create_tables(SharedTable, DiskTable)
+    quotas = {
+        Kind.MANUAL: settings.manual_snapshots_per_disk,
+        Kind.AUTOMATIC: settings.automatic_snapshots_per_disk,
+    }
+    realm = Realm(database, store, settings.region, quotas)
+    disks = Disks(realm)
+    points = Points(realm)
+    snapshots = Snapshots(realm, disks, points)
+    engine = SagaEngine(
+        database,
+        sagas.definitions(realm, disks, points, snapshots),
+        operation_prefix="op-d",
+        region=settings.region,
+        workers=settings.saga_workers,
+        lease_seconds=settings.saga_lease_seconds,
+    )
+    mutations = Mutations(engine)
+    run_service(
+        settings,
+        engine,
+        public=[
+            Registration(
+                disk_service_pb2_grpc.add_DiskServiceServicer_to_server,
+                DiskServicer(realm, disks, mutations),
+                disk_service_pb2.DESCRIPTOR.services_by_name["DiskService"],
+            ),
+            Registration(
+                disk_snapshot_service_pb2_grpc.add_DiskSnapshotServiceServicer_to_server,
+                DiskSnapshotServicer(realm, snapshots, mutations),
+                disk_snapshot_service_pb2.DESCRIPTOR.services_by_name["DiskSnapshotService"],
+            ),
+            Registration(
+                block_service_pb2_grpc.add_BlockServiceServicer_to_server,
+                BlockServicer(Blocks(realm, disks, snapshots)),
+                block_service_pb2.DESCRIPTOR.services_by_name["BlockService"],
+            ),
+            *operations.registrations(engine),
+        ],
+        internal=[
+            Registration(
+                participant_service_pb2_grpc.add_ParticipantServiceServicer_to_server,
+                ParticipantServicer(realm, disks, points, Rollbacks(realm), Deletions(realm)),
+                participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"],
+            ),
+        ],
+        forget=store.forget,
+        close=store.close,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""The streams of bytes: coroutines that hold no thread while they wait for the client or for the disk.
+
+A reader fetches one piece ahead of what it sends. A writer takes up to `_MESSAGES_AHEAD` messages in before the first is
+durable, so that one commit of the store covers many.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import Future
+from typing import Any
+
+from disk_svc import convert
+from disk_svc.blockstore import Writer
+from disk_svc.blockstore import errors as store_errors
+from disk_svc.service.blocks import Blocks, RangeReader, write_refusal
+from stillpoint.disk.v1 import block_service_pb2, block_service_pb2_grpc
+from svckit.validation import Checks
+
+_MESSAGES_AHEAD = 16
+_MAX_MESSAGE_DATA_BYTES = 4 << 20
+
+
+class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
+    """stillpoint.disk.v1.BlockService."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+
+    async def ReadBlocks(
+        self, request: block_service_pb2.ReadBlocksRequest, context: Any
+    ) -> AsyncIterator[block_service_pb2.ReadBlocksResponse]:
+        with Checks() as check:
+            source = request.WhichOneof("source")
+            check.that(source is not None, "source", "is not set")
+            if source is not None:
+                check.resource_id(source, request.disk_id or request.snapshot_id)
+            check.that(request.offset_bytes >= 0, "offset_bytes", "is negative")
+            check.that(request.length_bytes >= 0, "length_bytes", "is negative")
+        reader = await asyncio.to_thread(self._open_reader, request)
+        ahead = asyncio.create_task(asyncio.to_thread(reader.next))
+        try:
+            while (piece := await ahead) is not None:
+                ahead = asyncio.create_task(asyncio.to_thread(reader.next))
+                yield block_service_pb2.ReadBlocksResponse(
+                    offset_bytes=piece.offset_bytes, length_bytes=piece.length_bytes, data=piece.data
+                )
+        finally:
+            await asyncio.gather(ahead, return_exceptions=True)
+
+    def _open_reader(self, request: block_service_pb2.ReadBlocksRequest) -> RangeReader:
+        if request.WhichOneof("source") == "disk_id":
+            return self._blocks.open_disk_reader(request.disk_id, request.offset_bytes, request.length_bytes)
+        return self._blocks.open_snapshot_reader(
+            request.snapshot_id, request.offset_bytes, request.length_bytes
+        )
+
+    async def WriteBlocks(
+        self, request_iterator: AsyncIterator[block_service_pb2.WriteBlocksRequest], context: Any
+    ) -> AsyncIterator[block_service_pb2.WriteBlocksResponse]:
+        """The answers, in order. An error ends the stream after the answers to what came before it."""
+        queue: asyncio.Queue[_Pending | Exception | None] = asyncio.Queue(_MESSAGES_AHEAD)
+        taking_in = asyncio.create_task(self._take_in(request_iterator, queue))
+        messages = written = 0
+        try:
+            while (pending := await queue.get()) is not None:
+                if isinstance(pending, Exception):
+                    raise pending
+                await self._durable(pending)
+                messages += 1
+                written += pending.length_bytes
+                yield block_service_pb2.WriteBlocksResponse(messages_durable=messages, bytes_durable=written)
+        finally:
+            taking_in.cancel()
+            await asyncio.gather(taking_in, return_exceptions=True)
+
+    async def _take_in(
+        self,
+        requests: AsyncIterator[block_service_pb2.WriteBlocksRequest],
+        queue: "asyncio.Queue[_Pending | Exception | None]",
+    ) -> None:
+        writer: Writer | None = None
+        try:
+            async for request in requests:
+                _check(request, writer)
+                if writer is None:
+                    writer = await asyncio.to_thread(self._blocks.open_writer, request.disk_id)
+                future = await asyncio.to_thread(self._blocks.write, writer, convert.extents(request))
+                length_bytes = sum(len(extent.data) for extent in request.extents)
+                await queue.put(_Pending(future, writer, length_bytes))
+            await queue.put(None)
+        except Exception as error:  # noqa: BLE001 - it takes its place behind what was taken in before it
+            await queue.put(error)
+
+    async def _durable(self, pending: "_Pending") -> None:
+        try:
+            await asyncio.wrap_future(pending.future)
+        except store_errors.StoreError as error:
+            size_bytes = 0
+            if isinstance(error, store_errors.OutOfRange):
+                size_bytes = await asyncio.to_thread(self._blocks.size_bytes, pending.writer.volume_id)
+            raise write_refusal(error, pending.writer, size_bytes) from error
+
+
+class _Pending:
+    """A message whose durability is awaited."""
+
+    __slots__ = ("future", "length_bytes", "writer")
+
+    def __init__(self, future: Future[None], writer: Writer, length_bytes: int) -> None:
+        self.future = future
+        self.writer = writer
+        self.length_bytes = length_bytes
+
+
+def _check(request: block_service_pb2.WriteBlocksRequest, writer: Writer | None) -> None:
+    with Checks() as check:
+        if writer is None:
+            check.resource_id("disk_id", request.disk_id)
+        else:
+            check.that(
+                request.disk_id in ("", writer.volume_id),
+                "disk_id",
+                "names another disk than the first message",
+            )
+        check.that(len(request.extents) > 0, "extents", "is empty")
+        length_bytes = 0
+        for number, extent in enumerate(request.extents):
+            check.that(extent.offset_bytes >= 0, f"extents[{number}].offset_bytes", "is negative")
+            check.that(len(extent.data) > 0, f"extents[{number}].data", "is empty")
+            length_bytes += len(extent.data)
+        check.that(
+            length_bytes <= _MAX_MESSAGE_DATA_BYTES,
+            "extents",
+            f"have more than {_MAX_MESSAGE_DATA_BYTES} bytes",
+        )

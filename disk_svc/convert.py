@@ -1,0 +1,99 @@
+"""Rows to messages, and enum values to and from messages."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from disk_svc.blockstore import Extent
+from disk_svc.models import Disk, DiskSnapshot
+from disk_svc.service.disks import InstanceDisk
+from disk_svc.service.points import Member, SealResult
+from disk_svc.states import Kind, Role
+from stillpoint.disk.v1 import block_service_pb2, disk_pb2, disk_snapshot_pb2, participant_service_pb2
+from svckit.clock import to_timestamp
+
+
+def disk(row: Disk, slots_taken: Mapping[tuple[str, Kind], int], quotas: Mapping[Kind, int]) -> disk_pb2.Disk:
+    def quota(kind: Kind) -> disk_pb2.SnapshotQuota:
+        return disk_pb2.SnapshotQuota(used=slots_taken.get((row.id, kind), 0), limit=quotas[kind])
+
+    return disk_pb2.Disk(
+        id=row.id,
+        name=row.name,
+        account_id=row.account_id,
+        region=row.region,
+        role=disk_pb2.Disk.Role.Value(f"ROLE_{row.role}"),
+        state=disk_pb2.Disk.State.Value(f"STATE_{row.state}"),
+        operation_id=row.task_operation_id,
+        instance_id=row.instance_id,
+        size_bytes=row.size_bytes,
+        source_snapshot_id=row.source_snapshot_id,
+        manual_snapshots=quota(Kind.MANUAL),
+        automatic_snapshots=quota(Kind.AUTOMATIC),
+        create_time=to_timestamp(row.create_time),
+        update_time=to_timestamp(row.update_time),
+    )
+
+
+def disk_state(value: "disk_pb2.Disk.State.ValueType") -> str:
+    """Empty for UNSPECIFIED."""
+    return "" if value == 0 else disk_pb2.Disk.State.Name(value).removeprefix("STATE_")
+
+
+def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
+    return disk_snapshot_pb2.DiskSnapshot(
+        id=row.id,
+        name=row.name,
+        account_id=row.account_id,
+        region=row.region,
+        disk_id=row.disk_id,
+        state=disk_snapshot_pb2.DiskSnapshot.State.Value(f"STATE_{row.state}"),
+        kind=disk_snapshot_pb2.DiskSnapshot.Kind.Value(f"KIND_{row.kind}"),
+        size_bytes=row.size_bytes,
+        instance_snapshot_id=row.instance_snapshot_id,
+        operation_id=row.operation_id,
+        cut_time=to_timestamp(row.cut_time),
+        create_time=to_timestamp(row.create_time),
+        update_time=to_timestamp(row.update_time),
+    )
+
+
+def snapshot_state(value: "disk_snapshot_pb2.DiskSnapshot.State.ValueType") -> str:
+    """Empty for UNSPECIFIED."""
+    return "" if value == 0 else disk_snapshot_pb2.DiskSnapshot.State.Name(value).removeprefix("STATE_")
+
+
+def instance_disk(message: participant_service_pb2.InstanceDisk) -> InstanceDisk:
+    return InstanceDisk(
+        message.disk_id,
+        message.name,
+        Role(disk_pb2.Disk.Role.Name(message.role).removeprefix("ROLE_")),
+        message.size_bytes,
+        message.source_snapshot_id,
+    )
+
+
+def member(value: Member) -> participant_service_pb2.PointMember:
+    return participant_service_pb2.PointMember(
+        disk_id=value.disk_id,
+        disk_name=value.disk_name,
+        role=disk_pb2.Disk.Role.Value(f"ROLE_{value.role}"),
+        snapshot_id=value.snapshot_id,
+        size_bytes=value.size_bytes,
+    )
+
+
+def seal_result(value: SealResult) -> participant_service_pb2.SealResult:
+    return participant_service_pb2.SealResult(
+        disk_id=value.disk_id,
+        snapshot_id=value.snapshot_id,
+        reason=value.refusal.reason if value.refusal else "",
+        message=value.refusal.message if value.refusal else "",
+    )
+
+
+def extents(message: block_service_pb2.WriteBlocksRequest) -> list[Extent]:
+    return [Extent(extent.offset_bytes, extent.data) for extent in message.extents]
+
+
+def moment(text: str) -> datetime:
+    return datetime.fromisoformat(text)

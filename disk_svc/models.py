@@ -1,0 +1,101 @@
+"""The tables of disk_svc. A disk and its snapshots refer to each other by id only: either may go first."""
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from disk_svc.states import Attachment, Kind, PointState, Role, SnapshotState, Task
+from svckit.database import UtcDateTime
+
+
+class DiskTable(DeclarativeBase):
+    """Base of this service's tables."""
+
+
+class Disk(DiskTable):
+    """A disk. `task` is empty, and `task_operation_id` too, when no operation works on it."""
+
+    __tablename__ = "disks"
+    __table_args__ = (
+        sa.Index("disks_by_account", "account_id", "id"),
+        sa.Index("disks_by_instance", "instance_id"),
+        sa.Index("disks_by_task", "task_operation_id"),
+        sa.Index("disks_by_source", "source_snapshot_id", "task"),
+        sa.CheckConstraint("(task = '') = (task_operation_id = '')", name="a_task_has_an_operation"),
+        sa.CheckConstraint("(attachment = 'DETACHED') = (instance_id = '')", name="attached_to_an_instance"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    account_id: Mapped[str]
+    region: Mapped[str]
+    role: Mapped[Role] = mapped_column(sa.String)
+    attachment: Mapped[Attachment] = mapped_column(sa.String)
+    instance_id: Mapped[str]
+    task: Mapped[Task] = mapped_column(sa.String)
+    task_operation_id: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    source_snapshot_id: Mapped[str]
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+    @property
+    def state(self) -> str:
+        return self.task or self.attachment
+
+
+class DiskSnapshot(DiskTable):
+    """A snapshot of a disk. In CREATING, AVAILABLE and DELETING the row is the quota's slot."""
+
+    __tablename__ = "disk_snapshots"
+    __table_args__ = (
+        sa.Index("snapshots_by_account", "account_id", "id"),
+        sa.Index("snapshots_by_disk", "disk_id", "kind", "state"),
+        sa.Index("snapshots_of_disk_in_order", "disk_id", "id"),
+        sa.Index("snapshots_by_instance_snapshot", "instance_snapshot_id"),
+        sa.Index("snapshots_by_point", "point_key"),
+        sa.Index("snapshots_by_operation", "operation_id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    account_id: Mapped[str]
+    region: Mapped[str]
+    disk_id: Mapped[str]
+    state: Mapped[SnapshotState] = mapped_column(sa.String)
+    kind: Mapped[Kind] = mapped_column(sa.String)
+    size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    instance_snapshot_id: Mapped[str]
+    point_key: Mapped[str]
+    operation_id: Mapped[str]
+    cut_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class ConsistencyPoint(DiskTable):
+    """A point that has not been finished or withdrawn: one moment for one disk or for all disks of an instance."""
+
+    __tablename__ = "consistency_points"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    operation_id: Mapped[str]
+    state: Mapped[PointState] = mapped_column(sa.String)
+    cut_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Reservation(DiskTable):
+    """What an operation has reserved, all or none, and not yet applied or withdrawn."""
+
+    __tablename__ = "reservations"
+
+    key: Mapped[str] = mapped_column(primary_key=True)
+    operation_id: Mapped[str]
+    purpose: Mapped[str]
+    """`rollback` or `deletion`."""
+    targets: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON)
+    """`disk_id` and `snapshot_id` of each."""
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)

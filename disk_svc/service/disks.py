@@ -1,0 +1,245 @@
+"""Disks: made, deleted, attached, detached.
+
+Rows first, bytes second, rows last: a row with a task names the bytes before they exist, and until the store has taken
+them over for reclaim. What a call finds half done, after a crash, it finishes under the same key.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from disk_svc import repository
+from disk_svc.errors import (
+    DOMAIN,
+    DiskBusy,
+    DiskInState,
+    DiskNotFound,
+    SizeTooSmall,
+    SnapshotInState,
+    SnapshotNotFound,
+    refusing,
+)
+from disk_svc.models import Disk
+from disk_svc.service.realm import Realm, is_on
+from disk_svc.states import Attachment, Role, SnapshotState, Task
+from svckit import barrier
+from svckit.caller import current_caller
+from svckit.errors import Refusal, refuse_all
+from svckit.ids import new_id
+from svckit.mutations import SagaStart
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceDisk:
+    """A disk to make for an instance; `size_bytes` 0 means the size of `source_snapshot_id`."""
+
+    disk_id: str
+    name: str
+    role: Role
+    size_bytes: int
+    source_snapshot_id: str
+
+
+class Disks:
+    """Use cases on disks."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm = realm
+
+    def get(
+        self, session: Session, disk_id: str, *, account_id: str | None = None, lock: bool = False
+    ) -> Disk:
+        disk = repository.find_disk(
+            session,
+            account_id=account_id or current_caller().account_id,
+            region=self._realm.region,
+            disk_id=disk_id,
+            lock=lock,
+        )
+        if disk is None:
+            raise DiskNotFound(disk_id)
+        return disk
+
+    # By themselves
+
+    def create(
+        self, session: Session, operation_id: str, *, name: str, size_bytes: int, source_snapshot_id: str
+    ) -> SagaStart:
+        account_id = current_caller().account_id
+        disk = InstanceDisk(new_id("disk"), name, Role.DATA, size_bytes, source_snapshot_id)
+        self._add(session, operation_id, account_id, [disk], instance_id="")
+        return SagaStart("create_disk", disk.disk_id, {})
+
+    def delete(self, session: Session, operation_id: str, disk_id: str) -> SagaStart:
+        disk = self.get(session, disk_id, lock=True)
+        refusals: list[Refusal] = []
+        if disk.task:
+            refusals.append(DiskBusy(disk))
+        if disk.attachment != Attachment.DETACHED:
+            refusals.append(DiskInState(disk, "DETACHED"))
+        refuse_all(refusals, DOMAIN)
+        repository.set_task(session, [disk_id], Task.DELETING, operation_id)
+        return SagaStart("delete_disk", disk_id, {})
+
+    # For an instance, as a participant
+
+    def create_for_instance(
+        self, key: str, operation_id: str, account_id: str, instance_id: str, disks: Sequence[InstanceDisk]
+    ) -> None:
+        with self._realm.database.write() as session:
+            if barrier.enter(session, key):
+                self._add(session, operation_id, account_id, disks, instance_id=instance_id)
+            creating = repository.disks_with_task(session, operation_id, Task.CREATING)
+        with refusing(key):
+            for disk in creating:
+                self.create_bytes(disk)
+        with self._realm.database.write() as session:
+            repository.clear_tasks(session, operation_id, Task.CREATING)
+
+    def withdraw_for_instance(self, key: str, disk_ids: Sequence[str]) -> None:
+        with self._realm.database.write() as session:
+            barrier.withdraw(session, key)
+        for disk_id in disk_ids:
+            self._realm.store.delete_volume(disk_id)
+        with self._realm.database.write() as session:
+            repository.remove_disks(session, disk_ids)
+
+    def release_from_instance(
+        self, key: str, operation_id: str, account_id: str, instance_id: str
+    ) -> list[str]:
+        """Delete the system disk and detach the data disks of an instance, or none; returns which were detached."""
+        with self._realm.database.write() as session:
+            if barrier.enter(session, key):
+                disks = repository.disks_of_instance(
+                    session,
+                    account_id=account_id,
+                    region=self._realm.region,
+                    instance_id=instance_id,
+                    lock=True,
+                )
+                refuse_all([DiskBusy(disk) for disk in disks if disk.task], DOMAIN)
+                system = [disk.id for disk in disks if disk.role == Role.SYSTEM]
+                repository.set_task(session, system, Task.DELETING, operation_id)
+                data = [disk.id for disk in disks if disk.role == Role.DATA]
+                repository.detach_disks(session, data)
+                barrier.keep_result(session, key, data)
+            detached = barrier.kept_result(session, key)
+            doomed = [disk.id for disk in repository.disks_with_task(session, operation_id, Task.DELETING)]
+        self._realm.store.fence(detached)
+        for disk_id in doomed:
+            self._realm.store.delete_volume(disk_id)
+        with self._realm.database.write() as session:
+            repository.remove_disks(session, doomed)
+        return detached
+
+    def attach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
+        with self._realm.database.write() as session:
+            if not barrier.enter(session, key):
+                return
+            self._change_idle(
+                session,
+                self.get(session, disk_id, account_id=account_id, lock=True),
+                needed=Attachment.DETACHED,
+                on_instance="",
+                attachment=Attachment.MOUNTED,
+                instance_id=instance_id,
+            )
+
+    def detach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
+        with self._realm.database.write() as session:
+            if barrier.enter(session, key):
+                self._change_idle(
+                    session,
+                    self.get(session, disk_id, account_id=account_id, lock=True),
+                    needed=Attachment.MOUNTED,
+                    on_instance=instance_id,
+                    attachment=Attachment.DETACHED,
+                    instance_id="",
+                )
+        self._realm.store.fence([disk_id])
+
+    def _change_idle(
+        self,
+        session: Session,
+        disk: Disk,
+        *,
+        needed: Attachment,
+        on_instance: str,
+        attachment: Attachment,
+        instance_id: str,
+    ) -> None:
+        refusals: list[Refusal] = []
+        if disk.task:
+            refusals.append(DiskBusy(disk))
+        if disk.attachment != needed or (on_instance and not is_on(disk, on_instance)):
+            where = f" on instance {on_instance}" if on_instance else ""
+            refusals.append(DiskInState(disk, f"{needed}{where}"))
+        refuse_all(refusals, DOMAIN)
+        changed = repository.change_idle_disk(
+            session, disk.id, attachment=needed, instance_id=on_instance, **_attached(attachment, instance_id)
+        )
+        assert changed  # the row is locked and was just looked at
+
+    # Rows and bytes of a new disk
+
+    def _add(
+        self,
+        session: Session,
+        operation_id: str,
+        account_id: str,
+        disks: Sequence[InstanceDisk],
+        *,
+        instance_id: str,
+    ) -> None:
+        attachments = {
+            Role.SYSTEM: Attachment.RUNNING,
+            Role.DATA: Attachment.MOUNTED if instance_id else Attachment.DETACHED,
+        }
+        repository.add_disks(
+            session,
+            [
+                {
+                    "id": disk.disk_id,
+                    "name": disk.name,
+                    "account_id": account_id,
+                    "region": self._realm.region,
+                    "role": disk.role,
+                    "attachment": attachments[disk.role],
+                    "instance_id": instance_id,
+                    "task": Task.CREATING,
+                    "task_operation_id": operation_id,
+                    "size_bytes": self._size_of(session, account_id, disk),
+                    "source_snapshot_id": disk.source_snapshot_id,
+                }
+                for disk in disks
+            ],
+        )
+
+    def _size_of(self, session: Session, account_id: str, disk: InstanceDisk) -> int:
+        """The new disk's size. Locks the source, so that it is not deleted between this look and the row that marks it
+        as in use.
+        """
+        if not disk.source_snapshot_id:
+            return disk.size_bytes
+        snapshot = repository.find_snapshot(
+            session,
+            account_id=account_id,
+            region=self._realm.region,
+            snapshot_id=disk.source_snapshot_id,
+            lock=True,
+        )
+        if snapshot is None:
+            raise SnapshotNotFound(disk.source_snapshot_id)
+        if snapshot.state != SnapshotState.AVAILABLE:
+            raise SnapshotInState(snapshot, SnapshotState.AVAILABLE)
+        if disk.size_bytes and disk.size_bytes < snapshot.size_bytes:
+            raise SizeTooSmall(snapshot, disk.size_bytes)
+        return disk.size_bytes or snapshot.size_bytes
+
+    def create_bytes(self, disk: Disk) -> None:
+        self._realm.store.create_volume(disk.id, disk.size_bytes, disk.source_snapshot_id or None)
+
+
+def _attached(attachment: Attachment, instance_id: str) -> dict[str, str]:
+    return {"attachment": attachment, "instance_id": instance_id}

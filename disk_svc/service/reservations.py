@@ -1,0 +1,209 @@
+"""Reservations: everything that can refuse a rollback or a deletion is settled, all or none, before the pivot; applying
+them later never refuses for a state (design.md §6, law 9).
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from disk_svc import repository
+from disk_svc.blockstore import Restore
+from disk_svc.errors import (
+    DOMAIN,
+    DiskBusy,
+    DiskInState,
+    DiskNotFound,
+    SnapshotInState,
+    SnapshotInUse,
+    SnapshotNotFound,
+    refusing,
+)
+from disk_svc.models import Disk
+from disk_svc.service.realm import Realm, is_on
+from disk_svc.states import DELETABLE, Attachment, SnapshotState, Task
+from svckit import barrier
+from svckit.errors import Refusal, StepWithdrawn, refuse_all
+
+_ROLLBACK = "rollback"
+_DELETION = "deletion"
+
+
+class Rollbacks:
+    """Disks that go back to one of their snapshots, together."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm = realm
+
+    def check(self, account_id: str, instance_id: str, targets: Sequence[Restore]) -> list[str]:
+        """As `reserve`, and changes nothing."""
+        with self._realm.database.read() as session:
+            self._refuse_obstacles(session, account_id, instance_id, targets, lock=False)
+            return self._untouched(session, account_id, instance_id, targets)
+
+    def reserve(
+        self, key: str, operation_id: str, *, account_id: str, instance_id: str, targets: Sequence[Restore]
+    ) -> list[str]:
+        """Give the disks the task ROLLING_BACK and end their writers; returns the disks of the instance that are not
+        among the targets. Idempotent by `key`.
+        """
+        disk_ids = [target.volume_id for target in targets]
+        with self._realm.database.write() as session:
+            if barrier.enter(session, key):
+                self._refuse_obstacles(session, account_id, instance_id, targets, lock=True)
+                tasked = repository.set_task(session, disk_ids, Task.ROLLING_BACK, operation_id)
+                assert tasked  # the rows are locked and were just looked at
+                repository.add_reservation(
+                    session,
+                    key,
+                    operation_id,
+                    _ROLLBACK,
+                    [{"disk_id": t.volume_id, "snapshot_id": t.snapshot_id} for t in targets],
+                )
+            elif repository.find_reservation(session, key) is None:
+                raise StepWithdrawn(key)  # applied since this call was sent
+            untouched = self._untouched(session, account_id, instance_id, targets)
+        self._realm.store.fence(disk_ids)
+        return untouched
+
+    def withdraw(self, key: str) -> None:
+        """Undo `reserve`."""
+        with self._realm.database.write() as session:
+            barrier.withdraw(session, key)
+            self._clear(session, key)
+
+    def apply(self, key: str) -> None:
+        """Roll all of them back in one transaction of the store. Raises BytesLost, having changed no disk."""
+        with self._realm.database.read() as session:
+            reservation = repository.find_reservation(session, key)
+        if reservation is None:
+            return  # applied before
+        with refusing(key):
+            self._realm.store.restore(
+                key, [Restore(target["disk_id"], target["snapshot_id"]) for target in reservation.targets]
+            )
+        with self._realm.database.write() as session:
+            self._clear(session, key)
+
+    def _clear(self, session: Session, key: str) -> None:
+        reservation = repository.find_reservation(session, key)
+        if reservation is not None:
+            repository.clear_tasks(session, reservation.operation_id, Task.ROLLING_BACK)
+            repository.remove_reservation(session, key)
+
+    def _refuse_obstacles(
+        self, session: Session, account_id: str, instance_id: str, targets: Sequence[Restore], *, lock: bool
+    ) -> None:
+        """spec.md: "all corresponding Data Disks must remain undeleted and in a "Detached" state", and on a stopped
+        instance "Data Disks can be mounted or unmounted": a disk that is mounted elsewhere blocks.
+        """
+        disks = repository.disks_by_id(
+            session,
+            account_id=account_id,
+            region=self._realm.region,
+            disk_ids=[target.volume_id for target in targets],
+            lock=lock,
+        )
+        snapshots = repository.snapshots_by_id(
+            session, [target.snapshot_id for target in targets], account_id=account_id
+        )
+        refusals: list[Refusal] = []
+        for target in targets:
+            disk = disks.get(target.volume_id)
+            snapshot = snapshots.get(target.snapshot_id)
+            if disk is None:
+                refusals.append(DiskNotFound(target.volume_id))
+            else:
+                refusals += _obstacles_on(disk, instance_id)
+            if snapshot is None or snapshot.disk_id != target.volume_id:
+                refusals.append(SnapshotNotFound(target.snapshot_id))
+            elif snapshot.state != SnapshotState.AVAILABLE:
+                refusals.append(SnapshotInState(snapshot, SnapshotState.AVAILABLE))
+        refuse_all(refusals, DOMAIN)
+
+    def _untouched(
+        self, session: Session, account_id: str, instance_id: str, targets: Sequence[Restore]
+    ) -> list[str]:
+        touched = {target.volume_id for target in targets}
+        disks = repository.disks_of_instance(
+            session, account_id=account_id, region=self._realm.region, instance_id=instance_id, lock=False
+        )
+        return [disk.id for disk in disks if disk.id not in touched]
+
+
+def _obstacles_on(disk: Disk, instance_id: str) -> list[Refusal]:
+    refusals: list[Refusal] = []
+    if disk.task:
+        refusals.append(DiskBusy(disk))
+    if disk.attachment != Attachment.DETACHED and not is_on(disk, instance_id):
+        refusals.append(DiskInState(disk, f"DETACHED, or on instance {instance_id}"))
+    return refusals
+
+
+class Deletions:
+    """The members of an instance snapshot, deleted together."""
+
+    def __init__(self, realm: Realm) -> None:
+        self._realm = realm
+
+    def reserve(self, key: str, operation_id: str, *, account_id: str, instance_snapshot_id: str) -> None:
+        """Mark every member DELETING, or none. Idempotent by `key`."""
+        with self._realm.database.write() as session:
+            if not barrier.enter(session, key):
+                return
+            members = repository.members_of(
+                session,
+                account_id=account_id,
+                region=self._realm.region,
+                instance_snapshot_id=instance_snapshot_id,
+            )
+            member_ids = [member.id for member in members]
+            in_use = repository.sources_in_use(session, member_ids)
+            refusals: list[Refusal] = [
+                SnapshotInState(member, " or ".join(DELETABLE))
+                for member in members
+                if member.state not in DELETABLE
+            ]
+            refusals += [SnapshotInUse(member_id) for member_id in sorted(in_use)]
+            refuse_all(refusals, DOMAIN)
+            repository.change_snapshots(
+                session,
+                member_ids,
+                allowed=DELETABLE,
+                state=SnapshotState.DELETING,
+                operation_id=operation_id,
+            )
+            repository.add_reservation(
+                session,
+                key,
+                operation_id,
+                _DELETION,
+                [{"disk_id": member.disk_id, "snapshot_id": member.id} for member in members],
+            )
+
+    def withdraw(self, key: str) -> None:
+        """Undo `reserve`: the members are AVAILABLE again."""
+        with self._realm.database.write() as session:
+            barrier.withdraw(session, key)
+            reservation = repository.find_reservation(session, key)
+            if reservation is None:
+                return
+            repository.change_snapshots(
+                session,
+                [target["snapshot_id"] for target in reservation.targets],
+                allowed=[SnapshotState.DELETING],
+                state=SnapshotState.AVAILABLE,
+                operation_id="",
+            )
+            repository.remove_reservation(session, key)
+
+    def apply(self, key: str) -> None:
+        """Delete what was marked: bytes, then rows."""
+        with self._realm.database.read() as session:
+            reservation = repository.find_reservation(session, key)
+        if reservation is None:
+            return  # applied before
+        snapshot_ids = [target["snapshot_id"] for target in reservation.targets]
+        self._realm.store.delete_snapshots(snapshot_ids)
+        with self._realm.database.write() as session:
+            repository.remove_snapshots(session, snapshot_ids)
+            repository.remove_reservation(session, key)

@@ -1,0 +1,18 @@
+"""Settings of disk_svc."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from svckit.settings import LoopbackAddress, ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """`store_path` is the folder of the embedded block store; the quotas count snapshots per disk."""
+
+    database_url: str = "sqlite:///var/disk.db"
+    public_address: LoopbackAddress = "127.0.0.1:50052"
+    internal_address: LoopbackAddress = "127.0.0.1:50062"
+    store_path: Path = Path("var/store")
+    manual_snapshots_per_disk: int = Field(default=256, ge=1)
+    automatic_snapshots_per_disk: int = Field(default=256, ge=1)

@@ -1,0 +1,55 @@
+"""Composition root of snapshot_svc: settings, database, saga engine, servers. No logic."""
+
+from snapshot_svc import sagas
+from snapshot_svc.clients import Disks, Instances
+from snapshot_svc.models import SnapshotTable
+from snapshot_svc.service import SnapshotService
+from snapshot_svc.servicer import InstanceSnapshotServicer
+from snapshot_svc.settings import Settings
+from stillpoint.snapshot.v1 import instance_snapshot_service_pb2, instance_snapshot_service_pb2_grpc
+from svckit import operations
+from svckit.calls import open_channel
+from svckit.database import Database
+from svckit.logs import configure_logging
+from svckit.mutations import Mutations
+from svckit.saga import SagaEngine
+from svckit.server import Registration, run_service
+from svckit.tables import SharedTable
+
+
+def main() -> None:
+    settings = Settings()
+    configure_logging(service="snapshot_svc", level=settings.log_level, form=settings.log_format)
+    database = Database(settings.database_url, connections=settings.database_connections)
+    database.create_tables(SharedTable, SnapshotTable)
+    service = SnapshotService(settings.region)
+    engine = SagaEngine(
+        database,
+        sagas.definitions(
+            service,
+            Instances(open_channel(settings.compute_address)),
+            Disks(open_channel(settings.disk_address)),
+            settings.deadline_seconds,
+        ),
+        operation_prefix="op-s",
+        region=settings.region,
+        workers=settings.saga_workers,
+        lease_seconds=settings.saga_lease_seconds,
+    )
+    run_service(
+        settings,
+        engine,
+        public=[
+            Registration(
+                instance_snapshot_service_pb2_grpc.add_InstanceSnapshotServiceServicer_to_server,
+                InstanceSnapshotServicer(service, Mutations(engine), database, settings.region),
+                instance_snapshot_service_pb2.DESCRIPTOR.services_by_name["InstanceSnapshotService"],
+            ),
+            *operations.registrations(engine),
+        ],
+        internal=[],
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,177 @@
+"""compute_svc and disk_svc as snapshot_svc's sagas see them: one method per step, an answer or a refusal; anything else
+is not known.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+
+from snapshot_svc.errors import MemberFailed
+from stillpoint.compute.v1 import instance_pb2
+from stillpoint.compute.v1 import participant_service_pb2 as compute
+from stillpoint.compute.v1 import participant_service_pb2_grpc as compute_grpc
+from stillpoint.disk.v1 import disk_pb2
+from stillpoint.disk.v1 import participant_service_pb2 as disk
+from stillpoint.disk.v1 import participant_service_pb2_grpc as disk_grpc
+from svckit.calls import call
+from svckit.clock import from_timestamp
+from svckit.saga import Run
+
+_TIMEOUT_SECONDS = 10.0
+
+_STATES = instance_pb2.Instance
+_STOPPED = (_STATES.STATE_STOPPED, _STATES.STATE_STOPPED_NO_CHARGE)
+_RUNNING_OR_STOPPED = (_STATES.STATE_RUNNING, *_STOPPED)
+
+
+class Instances:
+    """The lease on the instance."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = compute_grpc.ParticipantServiceStub(channel)
+
+    def lease_for_snapshot(self, run: Run) -> str:
+        """Returns the instance's name."""
+        return self._lease(run, _RUNNING_OR_STOPPED)
+
+    def lease_for_rollback(self, run: Run) -> None:
+        self._lease(run, _STOPPED)
+
+    def _lease(self, run: Run, states: "tuple[instance_pb2.Instance.State.ValueType, ...]") -> str:
+        request = compute.LeaseInstanceRequest(
+            key=run.key("lease"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            instance_id=run.input["instance_id"],
+            allowed_states=states,
+            requires_good_standing=True,
+        )
+        return call(self._stub.LeaseInstance, request, timeout_seconds=_TIMEOUT_SECONDS).instance.name
+
+    def release(
+        self,
+        run: Run,
+        outcome: "compute.ReleaseInstanceRequest.RollbackOutcome.ValueType" = compute.ReleaseInstanceRequest.ROLLBACK_OUTCOME_UNSPECIFIED,
+    ) -> None:
+        request = compute.ReleaseInstanceRequest(
+            key=run.key("lease"),
+            operation_id=run.id,
+            instance_id=run.input["instance_id"],
+            rollback_outcome=outcome,
+        )
+        call(self._stub.ReleaseInstance, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def release_after_rollback(self, run: Run, *, complete: bool) -> None:
+        outcomes = compute.ReleaseInstanceRequest
+        self.release(
+            run, outcomes.ROLLBACK_OUTCOME_COMPLETE if complete else outcomes.ROLLBACK_OUTCOME_INCOMPLETE
+        )
+
+
+class Disks:
+    """Consistency points, rollbacks and deletions."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = disk_grpc.ParticipantServiceStub(channel)
+
+    # Consistency points
+
+    def check_point(self, run: Run) -> None:
+        """Refuses as `create_point` would, and changes nothing."""
+        self._create_point(run, validate_only=True)
+
+    def create_point(self, run: Run) -> Mapping[str, Any]:
+        """Returns `cut_time` (ISO) and `members`."""
+        response = self._create_point(run, validate_only=False)
+        return {
+            "cut_time": from_timestamp(response.cut_time).isoformat(),
+            "members": [
+                {
+                    "disk_id": member.disk_id,
+                    "disk_name": member.disk_name,
+                    "is_system_disk": member.role == disk_pb2.Disk.ROLE_SYSTEM,
+                    "snapshot_id": member.snapshot_id,
+                    "size_bytes": member.size_bytes,
+                }
+                for member in response.members
+            ],
+        }
+
+    def _create_point(self, run: Run, *, validate_only: bool) -> disk.CreateConsistencyPointResponse:
+        request = disk.CreateConsistencyPointRequest(
+            key=run.key("cut"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            instance_id=run.input["instance_id"],
+            instance_snapshot_id=run.resource_id,
+            snapshot_name=run.data.get("name", ""),
+            validate_only=validate_only,
+        )
+        return call(self._stub.CreateConsistencyPoint, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def withdraw_point(self, run: Run) -> None:
+        request = disk.WithdrawConsistencyPointRequest(key=run.key("cut"))
+        call(self._stub.WithdrawConsistencyPoint, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def seal_point(self, run: Run) -> None:
+        """Raises MemberFailed for the first disk that could not be sealed."""
+        request = disk.SealConsistencyPointRequest(key=run.key("cut"))
+        response = call(self._stub.SealConsistencyPoint, request, timeout_seconds=_TIMEOUT_SECONDS)
+        for result in response.results:
+            if result.reason:
+                raise MemberFailed(result.disk_id, result.snapshot_id, result.reason, result.message)
+
+    def finish_point(self, run: Run) -> None:
+        request = disk.FinishConsistencyPointRequest(key=run.key("cut"))
+        call(self._stub.FinishConsistencyPoint, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    # Rollback
+
+    def check_rollback(self, run: Run) -> None:
+        """Refuses as `reserve_rollback` would, and changes nothing."""
+        self._reserve_rollback(run, validate_only=True)
+
+    def reserve_rollback(self, run: Run) -> Mapping[str, Any]:
+        """Returns `untouched_disk_ids`: what is on the instance and is not rolled back."""
+        return {
+            "untouched_disk_ids": list(self._reserve_rollback(run, validate_only=False).untouched_disk_ids)
+        }
+
+    def _reserve_rollback(self, run: Run, *, validate_only: bool) -> disk.ReserveRollbackResponse:
+        request = disk.ReserveRollbackRequest(
+            key=run.key("reserve"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            instance_id=run.input["instance_id"],
+            targets=[disk.RollbackTarget(**target) for target in run.input["targets"]],
+            validate_only=validate_only,
+        )
+        return call(self._stub.ReserveRollback, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def withdraw_rollback(self, run: Run) -> None:
+        request = disk.WithdrawRollbackRequest(key=run.key("reserve"))
+        call(self._stub.WithdrawRollback, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def apply_rollback(self, run: Run) -> None:
+        request = disk.ApplyRollbackRequest(key=run.key("reserve"))
+        call(self._stub.ApplyRollback, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    # Deletion
+
+    def reserve_deletion(self, run: Run) -> None:
+        request = disk.ReserveSnapshotDeletionRequest(
+            key=run.key("reserve"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            instance_snapshot_id=run.resource_id,
+        )
+        call(self._stub.ReserveSnapshotDeletion, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def withdraw_deletion(self, run: Run) -> None:
+        request = disk.WithdrawSnapshotDeletionRequest(key=run.key("reserve"))
+        call(self._stub.WithdrawSnapshotDeletion, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def apply_deletion(self, run: Run) -> None:
+        request = disk.ApplySnapshotDeletionRequest(key=run.key("reserve"))
+        call(self._stub.ApplySnapshotDeletion, request, timeout_seconds=_TIMEOUT_SECONDS)

@@ -1,0 +1,66 @@
+"""Why snapshot_svc refuses; stillpoint.snapshot.v1.ErrorReason documents each reason.
+
+SnapshotRefusal
+├── InstanceSnapshotNotFound  NOT_FOUND
+├── InstanceSnapshotInState   FAILED_PRECONDITION
+└── MemberFailed              what the disk's own failure is
+"""
+
+from collections.abc import Sequence
+
+import grpc
+
+from snapshot_svc.states import State
+from svckit.errors import Refusal, Violation
+
+DOMAIN = "snapshot.stillpoint"
+
+
+class SnapshotRefusal(Refusal):
+    domain = DOMAIN
+
+
+class InstanceSnapshotNotFound(SnapshotRefusal):
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "INSTANCE_SNAPSHOT_NOT_FOUND"
+
+    def __init__(self, instance_snapshot_id: str) -> None:
+        super().__init__(
+            f"instance snapshot {instance_snapshot_id} does not exist",
+            metadata={"instance_snapshot_id": instance_snapshot_id},
+        )
+
+
+class InstanceSnapshotInState(SnapshotRefusal):
+    reason = "INSTANCE_SNAPSHOT_STATE"
+
+    def __init__(
+        self, instance_snapshot_id: str, state: State, operation_id: str, allowed: Sequence[State]
+    ) -> None:
+        held = f" and operation {operation_id} works on it" if operation_id else ""
+        message = (
+            f"instance snapshot {instance_snapshot_id} is {state}{held}; "
+            f"it must be {' or '.join(allowed)} and at rest"
+        )
+        super().__init__(
+            message,
+            metadata={
+                "instance_snapshot_id": instance_snapshot_id,
+                "state": state,
+                **({"operation_id": operation_id} if operation_id else {}),
+            },
+            preconditions=[Violation(self.reason, f"instance_snapshot/{instance_snapshot_id}", message)],
+        )
+
+
+class MemberFailed(SnapshotRefusal):
+    reason = "MEMBER_FAILED"
+
+    def __init__(self, disk_id: str, snapshot_id: str, cause: str, message: str) -> None:
+        super().__init__(
+            f"the snapshot of disk {disk_id} could not be sealed: {message}",
+            metadata={"disk_id": disk_id, "snapshot_id": snapshot_id, "cause": cause},
+            preconditions=[Violation(cause, f"disk/{disk_id}", message)],
+        )
+        lost = cause == "DATA_LOSS"
+        self.code = grpc.StatusCode.DATA_LOSS if lost else grpc.StatusCode.RESOURCE_EXHAUSTED

@@ -1,0 +1,89 @@
+"""Roll back: lease the instance, reserve every disk; then apply to all of them in one transaction of the block store.
+
+    lease → reserve | → apply → release
+
+Everything that can refuse has refused before the pivot. Applying ends without having changed a disk only when bytes are
+lost; then the snapshot is ERROR_ROLLBACK with the reason, and rolling back again carries on. It is never "undone" with
+another snapshot.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from snapshot_svc import convert, repository
+from snapshot_svc.clients import Disks, Instances
+from snapshot_svc.sagas.refusals import refuse_with_disks
+from snapshot_svc.service import SnapshotService
+from snapshot_svc.states import State
+from stillpoint.snapshot.v1 import instance_snapshot_service_pb2
+from svckit.errors import Refusal
+from svckit.saga import Run, SagaDefinition, Step
+
+
+def definition(
+    service: SnapshotService, instances: Instances, disks: Disks, deadline_seconds: float
+) -> SagaDefinition:
+    def lease(run: Run) -> None:
+        try:
+            instances.lease_for_rollback(run)
+        except Refusal as refusal:
+            refuse_with_disks(refusal, disks.check_rollback, run)
+            raise
+
+    def record_rolling_back(session: Session, run: Run) -> None:
+        repository.change(session, run.resource_id, run.id, state=State.ROLLING_BACK, state_reason="")
+
+    def answer(session: Session, run: Run) -> instance_snapshot_service_pb2.RollbackInstanceSnapshotResponse:
+        snapshot = service.get(session, run.resource_id, run.account_id)
+        return instance_snapshot_service_pb2.RollbackInstanceSnapshotResponse(
+            instance_snapshot=convert.instance_snapshot(snapshot),
+            operation_id=run.id,
+            untouched_disk_ids=run.data["untouched_disk_ids"],
+        )
+
+    def apply(run: Run) -> Mapping[str, Any]:
+        try:
+            disks.apply_rollback(run)
+        except Refusal as refusal:
+            # No disk was changed, and trying again cannot help: give the disks free and say so.
+            disks.withdraw_rollback(run)
+            return {"lost": refusal.message}
+        return {}
+
+    def release(run: Run) -> None:
+        instances.release_after_rollback(run, complete="lost" not in run.data)
+
+    def record_end(session: Session, run: Run) -> None:
+        lost = run.data.get("lost", "")
+        repository.change(
+            session,
+            run.resource_id,
+            run.id,
+            state=State.ERROR_ROLLBACK if lost else State.AVAILABLE,
+            state_reason=lost,
+            operation_id="",
+        )
+
+    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
+        repository.change(session, run.resource_id, run.id, operation_id="")
+
+    return SagaDefinition(
+        kind="roll_back_instance_snapshot",
+        steps=(
+            Step("lease", do=lease, undo=instances.release),
+            Step(
+                "reserve",
+                do=disks.reserve_rollback,
+                undo=disks.withdraw_rollback,
+                record=record_rolling_back,
+                answer=answer,
+                pivot=True,
+            ),
+            Step("apply", do=apply),
+            Step("release", do=release, record=record_end),
+        ),
+        failed=failed,
+        deadline_seconds=deadline_seconds,
+    )

@@ -1,0 +1,71 @@
+"""The use cases of snapshot_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
+
+from collections.abc import Sequence
+
+from sqlalchemy.orm import Session
+
+from snapshot_svc import repository
+from snapshot_svc.errors import InstanceSnapshotInState, InstanceSnapshotNotFound
+from snapshot_svc.models import InstanceSnapshot
+from snapshot_svc.states import CAN_BE_DELETED, CAN_ROLL_BACK, State
+from svckit.caller import current_caller
+from svckit.ids import new_id
+from svckit.mutations import SagaStart
+
+
+class SnapshotService:
+    """Instance snapshots of one region."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+
+    def get(
+        self, session: Session, instance_snapshot_id: str, account_id: str | None = None
+    ) -> InstanceSnapshot:
+        snapshot = repository.find(
+            session,
+            account_id=account_id or current_caller().account_id,
+            region=self._region,
+            instance_snapshot_id=instance_snapshot_id,
+        )
+        if snapshot is None:
+            raise InstanceSnapshotNotFound(instance_snapshot_id)
+        return snapshot
+
+    def create(self, session: Session, operation_id: str, instance_id: str, name: str) -> SagaStart:
+        instance_snapshot_id = new_id("isnap")
+        repository.add(
+            session,
+            id=instance_snapshot_id,
+            name=name,
+            account_id=current_caller().account_id,
+            region=self._region,
+            instance_id=instance_id,
+            operation_id=operation_id,
+        )
+        return SagaStart(
+            "create_instance_snapshot", instance_snapshot_id, {"instance_id": instance_id, "name": name}
+        )
+
+    def roll_back(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
+        snapshot = self._take(session, operation_id, instance_snapshot_id, CAN_ROLL_BACK)
+        targets = [
+            {"disk_id": member.disk_id, "snapshot_id": member.snapshot_id} for member in snapshot.members
+        ]
+        return SagaStart(
+            "roll_back_instance_snapshot",
+            instance_snapshot_id,
+            {"instance_id": snapshot.instance_id, "targets": targets},
+        )
+
+    def delete(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
+        self._take(session, operation_id, instance_snapshot_id, CAN_BE_DELETED)
+        return SagaStart("delete_instance_snapshot", instance_snapshot_id, {})
+
+    def _take(
+        self, session: Session, operation_id: str, instance_snapshot_id: str, allowed: Sequence[State]
+    ) -> InstanceSnapshot:
+        snapshot = self.get(session, instance_snapshot_id)
+        if not repository.take(session, instance_snapshot_id, operation_id, allowed=allowed):
+            raise InstanceSnapshotInState(snapshot.id, snapshot.state, snapshot.operation_id, allowed)
+        return snapshot

@@ -1,0 +1,100 @@
+"""The public RPCs of snapshot_svc: proto to use case and back. No SQL, no rules."""
+
+from typing import Any
+
+from snapshot_svc import convert, repository
+from snapshot_svc.service import SnapshotService
+from stillpoint.snapshot.v1 import instance_snapshot_pb2, instance_snapshot_service_pb2_grpc
+from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
+from svckit import paging
+from svckit.caller import current_caller
+from svckit.database import Database
+from svckit.mutations import Mutations
+from svckit.validation import Checks
+
+
+class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapshotServiceServicer):
+    """stillpoint.snapshot.v1.InstanceSnapshotService."""
+
+    def __init__(
+        self, service: SnapshotService, mutations: Mutations, database: Database, region: str
+    ) -> None:
+        self._service = service
+        self._mutations = mutations
+        self._database = database
+        self._region = region
+
+    async def CreateInstanceSnapshot(
+        self, request: pb.CreateInstanceSnapshotRequest, context: Any
+    ) -> pb.CreateInstanceSnapshotResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("instance_id", request.instance_id)
+            check.name("name", request.name, required=False)
+        return await self._mutations.saga(
+            request,
+            lambda session, operation_id: self._service.create(
+                session, operation_id, request.instance_id, request.name
+            ),
+            pb.CreateInstanceSnapshotResponse,
+        )
+
+    def GetInstanceSnapshot(
+        self, request: pb.GetInstanceSnapshotRequest, context: Any
+    ) -> pb.GetInstanceSnapshotResponse:
+        with Checks() as check:
+            check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+        with self._database.read() as session:
+            snapshot = self._service.get(session, request.instance_snapshot_id)
+        return pb.GetInstanceSnapshotResponse(instance_snapshot=convert.instance_snapshot(snapshot))
+
+    def ListInstanceSnapshots(
+        self, request: pb.ListInstanceSnapshotsRequest, context: Any
+    ) -> pb.ListInstanceSnapshotsResponse:
+        with Checks() as check:
+            check.page_size(request.page_size)
+            check.resource_id("filter.instance_id", request.filter.instance_id, required=False)
+            check.enum_value(
+                "filter.state", request.filter.state, instance_snapshot_pb2.InstanceSnapshot.State.values()
+            )
+        with self._database.read() as session:
+            snapshots, next_page_token = repository.list_snapshots(
+                session,
+                paging.Page.of(request, request.filter),
+                account_id=current_caller().account_id,
+                region=self._region,
+                instance_id=request.filter.instance_id,
+                state=convert.state(request.filter.state),
+            )
+        return pb.ListInstanceSnapshotsResponse(
+            instance_snapshots=[convert.instance_snapshot(snapshot) for snapshot in snapshots],
+            next_page_token=next_page_token,
+        )
+
+    async def RollbackInstanceSnapshot(
+        self, request: pb.RollbackInstanceSnapshotRequest, context: Any
+    ) -> pb.RollbackInstanceSnapshotResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+        return await self._mutations.saga(
+            request,
+            lambda session, operation_id: self._service.roll_back(
+                session, operation_id, request.instance_snapshot_id
+            ),
+            pb.RollbackInstanceSnapshotResponse,
+        )
+
+    async def DeleteInstanceSnapshot(
+        self, request: pb.DeleteInstanceSnapshotRequest, context: Any
+    ) -> pb.DeleteInstanceSnapshotResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+        return await self._mutations.saga(
+            request,
+            lambda session, operation_id: self._service.delete(
+                session, operation_id, request.instance_snapshot_id
+            ),
+            pb.DeleteInstanceSnapshotResponse,
+        )

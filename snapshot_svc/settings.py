@@ -1,0 +1,18 @@
+"""Settings of snapshot_svc."""
+
+from pydantic import Field
+
+from svckit.settings import LoopbackAddress, ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """`compute_address` and `disk_address` are those services' internal addresses."""
+
+    database_url: str = "sqlite:///var/snapshot.db"
+    public_address: LoopbackAddress = "127.0.0.1:50053"
+    internal_address: LoopbackAddress = "127.0.0.1:50063"
+    compute_address: str = "127.0.0.1:50061"
+    disk_address: str = "127.0.0.1:50062"
+    deadline_seconds: float = Field(
+        default=30.0, gt=0, description="from the request to the point of no return; past it a saga is undone"
+    )
