@@ -27,6 +27,7 @@ from stillpoint.disk.v1 import (
 from svckit import operations
 from svckit.database import Database
 from svckit.logs import configure_logging
+from svckit.memory import keep_large_buffers
 from svckit.mutations import Mutations
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
@@ -34,6 +35,7 @@ from svckit.tables import SharedTable
 
 
 def main() -> None:
+    keep_large_buffers()
     settings = Settings()
     serve(settings, LmdbBlockStore(settings.store_path))
 

@@ -107,10 +107,14 @@ def insert_unless_exists(session: Session, table: sa.Table, values: Mapping[str,
     """Insert a row; False when its key is already there. Waits for a rival transaction to end, and never fails."""
     dialect = session.get_bind().dialect.name
     insert = sqlite.insert if dialect == "sqlite" else postgresql.insert
-    return rows_changed(session.execute(insert(table).values(values).on_conflict_do_nothing())) == 1
+    statement = insert(table).values(values).on_conflict_do_nothing()
+    # Without the option SQLAlchemy closes psycopg's cursor and forgets the count of an INSERT: it is then -1.
+    done = session.execute(statement, execution_options={"preserve_rowcount": True})
+    return rows_changed(done) == 1
 
 
 def rows_changed(result: sa.Result[Any]) -> int:
     """How many rows an UPDATE, DELETE or INSERT changed."""
     assert isinstance(result, sa.CursorResult)
+    assert result.rowcount >= 0, "the driver's count was not kept"
     return result.rowcount

@@ -46,15 +46,22 @@ class Page:
         if request.page_token:
             try:
                 bound_to, after = json.loads(base64.urlsafe_b64decode(request.page_token.encode()))
-            except (ValueError, TypeError) as error:
+            except (ValueError, TypeError, RecursionError) as error:
                 raise PageTokenInvalid from error
-            if bound_to != binding or not isinstance(after, str | int):
+            if bound_to != binding or not _may_be_key(after):
                 raise PageTokenInvalid
         size = min(request.page_size or DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE)
         return Page(size, after, binding)
 
     def token_after(self, key: str | int) -> str:
         return base64.urlsafe_b64encode(json.dumps([self.binding, key]).encode()).decode()
+
+
+def _may_be_key(after: object) -> bool:
+    """A token may be forged, and then hold what no column can take: that is refused here, not by the database."""
+    if isinstance(after, str):
+        return after.isprintable()
+    return type(after) is int and abs(after) < 1 << 63
 
 
 def fetch(
@@ -65,7 +72,7 @@ def fetch(
     Reads one row more than the page to know whether there is a next one; never the whole list.
     """
     if page.after is not None:
-        if not isinstance(page.after, key.type.python_type):
+        if type(page.after) is not key.type.python_type:
             raise PageTokenInvalid
         query = query.where(key < page.after)
     rows = session.scalars(query.order_by(key.desc()).limit(page.size + 1)).all()

@@ -10,6 +10,7 @@ import os
 import random
 import threading
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -19,6 +20,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from svckit.caller import Caller
+from svckit.calls import Unanswered
 from svckit.clock import utc_now
 from svckit.database import Database
 from svckit.errors import DependencyUnavailable, Refusal
@@ -55,6 +57,7 @@ class SagaEngine:
         self.notices = Notices()
         self._definitions = {definition.kind: definition for definition in definitions}
         self._lease = timedelta(seconds=lease_seconds)
+        self._look_around_seconds = min(_LOOK_AROUND_SECONDS, lease_seconds / 3)
         self._workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="saga")
         self._process = f"{os.getpid()}-{os.urandom(4).hex()}"
@@ -118,10 +121,11 @@ class SagaEngine:
         run out.
         """
         with self._guard:
-            if self._stopping.is_set():
+            if not self._stopping.is_set():
+                self._driving[saga.id] = (saga, time.monotonic())
+                self._pool.submit(self._drive, saga)
                 return
-            self._driving[saga.id] = (saga, time.monotonic())
-            self._pool.submit(self._drive, saga)
+        self._hand_over(saga)
 
     def step_name(self, saga: Saga) -> str:
         """The step that runs, or is being undone."""
@@ -149,12 +153,14 @@ class SagaEngine:
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                pause = self._take_over_due()
+                # First what is held: after a pause of the whole process it would else be taken from its own worker.
                 self._renew_claims()
+                pause = self._take_over_due()
             except Exception:  # noqa: BLE001 - the database is away; whatever is due stays due
                 _log.exception("saga lookout failed")
                 pause = _LOOK_AROUND_SECONDS
-            self._wake.wait(pause)
+            # A claim is renewed when a third of its lease has gone, and looked at twice before it runs out.
+            self._wake.wait(min(pause, self._look_around_seconds))
 
     def _take_over_due(self) -> float:
         """Claim what is due as far as workers are free; returns how many seconds to wait before looking again."""
@@ -195,9 +201,9 @@ class SagaEngine:
         try:
             moving = True
             while moving and not self._stopping.is_set():
-                moving = self._advance(saga) if saga.state == SagaState.RUNNING else self._retreat(saga)
+                moving = self._move(saga)
             if moving:
-                self._write(saga, {"due_at": utc_now(), "owner": ""})
+                self._hand_over(saga)
         except journal.Fenced:
             _log.info("saga taken over by another worker")
         except Exception:  # noqa: BLE001 - the row was not written, so it is still right: the claim runs out, the step is tried again
@@ -209,6 +215,15 @@ class SagaEngine:
                     del self._driving[saga.id]
             structlog.contextvars.unbind_contextvars("operation_id", "saga")
             self._wake.set()
+
+    def _move(self, saga: Saga) -> bool:
+        """One step, forwards or backwards; True while there is more to do now."""
+        try:
+            return self._advance(saga) if saga.state == SagaState.RUNNING else self._retreat(saga)
+        except journal.Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001 - the commit failed, for one in the step's `record`: counted and visible
+            return self._try_later(saga, error)
 
     # Forwards
 
@@ -248,6 +263,8 @@ class SagaEngine:
             if step.answer is not None:
                 values["answer"] = step.answer(session, run).SerializeToString()
             self._note(session, saga, step.name, attempt=saga.attempts + 1)
+            if is_last:
+                self._note(session, saga, "succeeded")
 
         # Law 3: the commit that ends one step begins the next.
         self._write(saga, values, effects)
@@ -310,25 +327,28 @@ class SagaEngine:
     # Writing
 
     def _try_later(self, saga: Saga, error: Exception) -> bool:
-        pause = min(_FIRST_PAUSE_SECONDS * 2**saga.attempts, _LONGEST_PAUSE_SECONDS) * random.uniform(
-            0.75, 1.25
-        )
+        # No more doublings than a float can take: a saga may be tried for days.
+        pause = min(_FIRST_PAUSE_SECONDS * 2 ** min(saga.attempts, 10), _LONGEST_PAUSE_SECONDS)
+        pause *= random.uniform(0.75, 1.25)
         due_at = utc_now() + timedelta(seconds=pause)
         if not saga.past_pivot and saga.state == SagaState.RUNNING and saga.deadline is not None:
             due_at = min(due_at, max(saga.deadline, utc_now()))
-        _log.warning(
-            "saga step will be tried again", step=saga.step, attempts=saga.attempts + 1, error=repr(error)
-        )
+        told = _told(error)
+        _log.warning("saga step will be tried again", step=saga.step, attempts=saga.attempts + 1, error=told)
         self._write(
             saga,
             {
                 "attempts": saga.attempts + 1,
-                "last_error": str(error) or type(error).__name__,
+                "last_error": told,
                 "due_at": due_at,
                 "owner": "",
             },
         )
         return False
+
+    def _hand_over(self, saga: Saga) -> None:
+        """For another worker to take up at once, rather than when the claim has run out."""
+        self._write(saga, {"due_at": utc_now(), "owner": ""})
 
     def _write(
         self, saga: Saga, values: dict[str, Any], effects: Callable[[Session], None] | None = None
@@ -384,3 +404,12 @@ class SagaEngine:
 
 def _at_rest(state: SagaState) -> dict[str, Any]:
     return {"state": state, "due_at": None, "owner": "", "end_time": utc_now()}
+
+
+def _told(error: Exception) -> str:
+    """What whoever asks for the saga may read. The text of an error that nobody foresaw stays in the log (design.md §7)."""
+    if isinstance(error, Refusal | Unanswered):
+        return str(error)
+    incident_id = str(uuid.uuid4())
+    _log.error("unforeseen error in a saga", incident_id=incident_id, exc_info=error)
+    return f"internal error; the service's log has it as incident {incident_id}"

@@ -146,9 +146,7 @@ def add_event(
 
 def update_claimed(session: Session, saga: Saga, values: Mapping[str, Any]) -> None:
     """Write to a saga under its claim; raises Fenced when the claim is another's by now."""
-    done = session.execute(
-        sa.update(_SAGAS).where(_SAGAS.c.id == saga.id, _SAGAS.c.owner == saga.owner).values(**values)
-    )
+    done = session.execute(sa.update(_SAGAS).where(_is_held(saga.id, saga.owner)).values(**values))
     if rows_changed(done) != 1:
         raise Fenced(saga.id)
 
@@ -176,9 +174,14 @@ def claim_due(session: Session, *, owner: str, now: datetime, until: datetime, l
 def renew(session: Session, *, claims: Sequence[tuple[str, str]], until: datetime) -> None:
     """Keep the claims, (saga id, owner token) each, of steps that run long."""
     for saga_id, owner in claims:
-        session.execute(
-            sa.update(_SAGAS).where(_SAGAS.c.id == saga_id, _SAGAS.c.owner == owner).values(due_at=until)
-        )
+        session.execute(sa.update(_SAGAS).where(_is_held(saga_id, owner)).values(due_at=until))
+
+
+def _is_held(saga_id: str, owner: str) -> sa.ColumnElement[bool]:
+    """An empty token is nobody's claim. A renewal that read the token of a saga as its worker let go of it would
+    otherwise match every saga at rest, make it due, and have it undone.
+    """
+    return sa.and_(_SAGAS.c.id == saga_id, _SAGAS.c.owner == owner, _SAGAS.c.owner != "")
 
 
 def make_due(session: Session, saga_id: str, now: datetime) -> bool:

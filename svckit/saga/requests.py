@@ -57,12 +57,15 @@ def remember(
         "answer": None,
         "create_time": utc_now(),
     }
-    if insert_unless_exists(session, _REQUESTS, values):
-        return None
-    earlier = session.scalars(sa.select(AcceptedRequest).filter_by(**identity)).one()
-    if earlier.fingerprint != fingerprint:
-        raise RequestIdReused(request_id)
-    return earlier
+    # In a loop, because a saga that was turned back may forget the row between our two statements.
+    while not insert_unless_exists(session, _REQUESTS, values):
+        earlier = session.scalar(sa.select(AcceptedRequest).filter_by(**identity))
+        if earlier is None:
+            continue
+        if earlier.fingerprint != fingerprint:
+            raise RequestIdReused(request_id)
+        return earlier
+    return None
 
 
 def keep_answer(session: Session, *, account_id: str, request: Message, answer: bytes) -> None:
