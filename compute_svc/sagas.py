@@ -15,16 +15,16 @@ from svckit.errors import Refusal
 from svckit.saga import Run, SagaDefinition, Step
 
 
-def definitions(service: ComputeService, disks: Disks) -> list[SagaDefinition]:
+def definitions(service: ComputeService, disks: Disks, deadline_seconds: float) -> list[SagaDefinition]:
     return [
-        _create_instance(service, disks),
+        _create_instance(service, disks, deadline_seconds),
         _delete_instance(disks),
         _attach_disk(service, disks),
         _detach_disk(service, disks),
     ]
 
 
-def _create_instance(service: ComputeService, disks: Disks) -> SagaDefinition:
+def _create_instance(service: ComputeService, disks: Disks, deadline_seconds: float) -> SagaDefinition:
     def record(session: Session, run: Run) -> None:
         repository.release_lease(session, run.resource_id, run.id, state=InstanceState.RUNNING)
 
@@ -42,6 +42,7 @@ def _create_instance(service: ComputeService, disks: Disks) -> SagaDefinition:
         kind="create_instance",
         steps=(Step("create_disks", do=disks.create, undo=disks.withdraw, record=record, answer=answer),),
         failed=failed,
+        deadline_seconds=deadline_seconds,
     )
 
 

@@ -1,5 +1,7 @@
 """Settings of compute_svc."""
 
+from pydantic import Field
+
 from svckit.settings import LoopbackAddress, ServiceSettings
 
 
@@ -10,3 +12,6 @@ class Settings(ServiceSettings):
     public_address: LoopbackAddress = "127.0.0.1:50051"
     internal_address: LoopbackAddress = "127.0.0.1:50061"
     disk_address: str = "127.0.0.1:50062"
+    deadline_seconds: float = Field(
+        default=30.0, gt=0, description="for making the disks of a new instance; past it, it is undone"
+    )

@@ -5,9 +5,11 @@ durable, so that one commit of the store covers many.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from concurrent.futures import Future
-from typing import Any
+import contextvars
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 
 from disk_svc import convert
 from disk_svc.blockstore import Writer
@@ -17,7 +19,12 @@ from stillpoint.disk.v1 import block_service_pb2, block_service_pb2_grpc
 from svckit.validation import Checks
 
 _MESSAGES_AHEAD = 16
+_THREADS = 8
 _MAX_MESSAGE_DATA_BYTES = 4 << 20
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
@@ -25,6 +32,8 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
+        # Its own: a store with a full queue makes its callers wait, and requests must not wait with them.
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="blocks")
 
     async def ReadBlocks(
         self, request: block_service_pb2.ReadBlocksRequest, context: Any
@@ -36,16 +45,23 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
                 check.resource_id(source, request.disk_id or request.snapshot_id)
             check.that(request.offset_bytes >= 0, "offset_bytes", "is negative")
             check.that(request.length_bytes >= 0, "length_bytes", "is negative")
-        reader = await asyncio.to_thread(self._open_reader, request)
-        ahead = asyncio.create_task(asyncio.to_thread(reader.next))
+        reader = await self._in_thread(self._open_reader, request)
+        ahead = self._in_thread(reader.next)
         try:
             while (piece := await ahead) is not None:
-                ahead = asyncio.create_task(asyncio.to_thread(reader.next))
+                ahead = self._in_thread(reader.next)
                 yield block_service_pb2.ReadBlocksResponse(
                     offset_bytes=piece.offset_bytes, length_bytes=piece.length_bytes, data=piece.data
                 )
         finally:
             await asyncio.gather(ahead, return_exceptions=True)
+
+    def _in_thread(
+        self, function: Callable[Arguments, Result], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> "asyncio.Future[Result]":
+        """As asyncio.to_thread, in this servicer's threads."""
+        bound = partial(contextvars.copy_context().run, function, *arguments, **named)
+        return asyncio.get_running_loop().run_in_executor(self._threads, bound)
 
     def _open_reader(self, request: block_service_pb2.ReadBlocksRequest) -> RangeReader:
         if request.WhichOneof("source") == "disk_id":
@@ -83,8 +99,8 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
             async for request in requests:
                 _check(request, writer)
                 if writer is None:
-                    writer = await asyncio.to_thread(self._blocks.open_writer, request.disk_id)
-                future = await asyncio.to_thread(self._blocks.write, writer, convert.extents(request))
+                    writer = await self._in_thread(self._blocks.open_writer, request.disk_id)
+                future = await self._in_thread(self._blocks.write, writer, convert.extents(request))
                 length_bytes = sum(len(extent.data) for extent in request.extents)
                 await queue.put(_Pending(future, writer, length_bytes))
             await queue.put(None)
@@ -97,7 +113,7 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
         except store_errors.StoreError as error:
             size_bytes = 0
             if isinstance(error, store_errors.OutOfRange):
-                size_bytes = await asyncio.to_thread(self._blocks.size_bytes, pending.writer.volume_id)
+                size_bytes = await self._in_thread(self._blocks.size_bytes, pending.writer.volume_id)
             raise write_refusal(error, pending.writer, size_bytes) from error
 
 

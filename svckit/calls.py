@@ -38,6 +38,7 @@ def open_channel(address: str) -> grpc.Channel:
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.min_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
+            ("grpc.max_metadata_size", 64 * 1024),  # a refusal that names every disk of a large instance
         ],
     )
 

@@ -16,13 +16,19 @@ participant raises it, its server's edge turns it into a status, the caller's `s
 again, and the saga keeps its bytes until the client asks.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import grpc
-from google.protobuf import any_pb2, duration_pb2
-from google.rpc import error_details_pb2, status_pb2
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2 as pb
+from google.rpc import status_pb2
+
+_SENTENCES_IN_MESSAGE = 8
+_MAX_MESSAGE_CHARACTERS = 2_000
+_MAX_STATUS_BYTES = 5_000
+"""A status travels in trailers, of which many clients take 8 KiB and no more."""
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -80,74 +86,57 @@ class Refusal(Exception):
         self.retry_after_seconds = retry_after_seconds
 
     def to_status(self) -> status_pb2.Status:
-        """The google.rpc.Status that a client sees."""
-        details: list[any_pb2.Any] = []
+        """The google.rpc.Status that a client sees. One that is too large loses the sentences on single violations; every
+        violation is still named.
+        """
+        status = self._status(str)
+        return status if status.ByteSize() <= _MAX_STATUS_BYTES else self._status(lambda _sentence: "")
 
-        def add(
-            detail: error_details_pb2.ErrorInfo
-            | error_details_pb2.PreconditionFailure
-            | error_details_pb2.QuotaFailure
-            | error_details_pb2.BadRequest
-            | error_details_pb2.RetryInfo,
-        ) -> None:
-            packed = any_pb2.Any()
-            packed.Pack(detail)
-            details.append(packed)
-
-        add(error_details_pb2.ErrorInfo(reason=self.reason, domain=self.domain, metadata=self.metadata))
+    def _status(self, said: Callable[[str], str]) -> status_pb2.Status:
+        messages: list[Message] = [
+            pb.ErrorInfo(reason=self.reason, domain=self.domain, metadata=self.metadata)
+        ]
         if self.preconditions:
-            add(
-                error_details_pb2.PreconditionFailure(
-                    violations=[
-                        error_details_pb2.PreconditionFailure.Violation(
-                            type=v.type, subject=v.subject, description=v.description
-                        )
-                        for v in self.preconditions
-                    ]
+            blocked = pb.PreconditionFailure()
+            for violation in self.preconditions:
+                blocked.violations.add(
+                    type=violation.type, subject=violation.subject, description=said(violation.description)
                 )
-            )
+            messages.append(blocked)
         if self.quotas:
-            add(
-                error_details_pb2.QuotaFailure(
-                    violations=[
-                        error_details_pb2.QuotaFailure.Violation(
-                            subject=v.subject,
-                            description=v.description,
-                            api_service=self.domain,
-                            quota_metric=v.metric,
-                            quota_value=v.limit,
-                        )
-                        for v in self.quotas
-                    ]
+            full = pb.QuotaFailure()
+            for quota in self.quotas:
+                full.violations.add(
+                    subject=quota.subject,
+                    description=said(quota.description),
+                    quota_metric=quota.metric,
+                    quota_value=quota.limit,
                 )
-            )
+            messages.append(full)
         if self.fields:
-            add(
-                error_details_pb2.BadRequest(
-                    field_violations=[
-                        error_details_pb2.BadRequest.FieldViolation(field=p.field, description=p.description)
-                        for p in self.fields
-                    ]
-                )
-            )
+            bad = pb.BadRequest()
+            for problem in self.fields:
+                bad.field_violations.add(field=problem.field, description=said(problem.description))
+            messages.append(bad)
         if self.retry_after_seconds is not None:
-            delay = duration_pb2.Duration()
-            delay.FromMilliseconds(round(self.retry_after_seconds * 1000))
-            add(error_details_pb2.RetryInfo(retry_delay=delay))
-        return status_pb2.Status(code=self.code.value[0], message=self.message, details=details)
+            retry = pb.RetryInfo()
+            retry.retry_delay.FromMilliseconds(round(self.retry_after_seconds * 1000))
+            messages.append(retry)
+        status = status_pb2.Status(code=self.code.value[0], message=self.message[:_MAX_MESSAGE_CHARACTERS])
+        for message in messages:
+            status.details.add().Pack(message)
+        return status
 
     @staticmethod
     def from_status(status: status_pb2.Status) -> "Refusal | None":
         """The refusal that a status carries; None for a status that no Stillpoint service wrote."""
         details = {packed.TypeName(): packed.value for packed in status.details}
-        info = error_details_pb2.ErrorInfo.FromString(details.get("google.rpc.ErrorInfo", b""))
+        info = pb.ErrorInfo.FromString(details.get("google.rpc.ErrorInfo", b""))
         if not info.domain.endswith("stillpoint"):
             return None
-        failure = error_details_pb2.PreconditionFailure.FromString(
-            details.get("google.rpc.PreconditionFailure", b"")
-        )
-        full = error_details_pb2.QuotaFailure.FromString(details.get("google.rpc.QuotaFailure", b""))
-        bad = error_details_pb2.BadRequest.FromString(details.get("google.rpc.BadRequest", b""))
+        failure = pb.PreconditionFailure.FromString(details.get("google.rpc.PreconditionFailure", b""))
+        full = pb.QuotaFailure.FromString(details.get("google.rpc.QuotaFailure", b""))
+        bad = pb.BadRequest.FromString(details.get("google.rpc.BadRequest", b""))
         retry = details.get("google.rpc.RetryInfo")
         refusal = Refusal(
             status.message,
@@ -160,7 +149,7 @@ class Refusal(Exception):
             fields=[FieldProblem(v.field, v.description) for v in bad.field_violations],
             retry_after_seconds=None
             if retry is None
-            else error_details_pb2.RetryInfo.FromString(retry).retry_delay.ToMilliseconds() / 1000,
+            else pb.RetryInfo.FromString(retry).retry_delay.ToMilliseconds() / 1000,
         )
         refusal.code, refusal.reason, refusal.domain = _CODES[status.code], info.reason, info.domain
         return refusal
@@ -187,8 +176,10 @@ def refuse_all(refusals: Sequence[Refusal], domain: str) -> None:
         raise refusals[0]
     preconditions = [violation for refusal in refusals for violation in refusal.preconditions]
     quotas = [violation for refusal in refusals for violation in refusal.quotas]
-    sentences = "; ".join(refusal.message for refusal in refusals)
-    combined = Refusal(sentences, preconditions=preconditions, quotas=quotas)
+    sentences = [refusal.message for refusal in refusals]
+    if len(sentences) > _SENTENCES_IN_MESSAGE:
+        sentences[_SENTENCES_IN_MESSAGE:] = [f"and {len(refusals) - _SENTENCES_IN_MESSAGE} more"]
+    combined = Refusal("; ".join(sentences), preconditions=preconditions, quotas=quotas)
     if preconditions:
         combined.reason, combined.domain = "PRECONDITIONS", domain
     else:

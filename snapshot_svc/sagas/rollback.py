@@ -47,12 +47,12 @@ def definition(
         try:
             disks.apply_rollback(run)
         except Refusal as refusal:
-            # No disk was changed, and trying again cannot help: give the disks free and say so.
-            disks.withdraw_rollback(run)
-            return {"lost": refusal.message}
+            return {"lost": refusal.message}  # no disk was changed, and trying again cannot help
         return {}
 
     def release(run: Run) -> None:
+        if "lost" in run.data:
+            disks.withdraw_rollback(run)
         instances.release_after_rollback(run, complete="lost" not in run.data)
 
     def record_end(session: Session, run: Run) -> None:
