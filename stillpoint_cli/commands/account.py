@@ -1,0 +1,56 @@
+"""`stillpoint account`: whether an account has paid."""
+
+import enum
+from typing import Annotated
+
+import typer
+
+from stillpoint.compute.v1.account_service_pb2 import Account, GetAccountRequest, SetAccountStandingRequest
+from stillpoint_cli.commands import make_app
+from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.output import JsonOption, enum_name, print_card, print_json, styled
+
+app = make_app(
+    "The standing of an account. Debt bars creating and rolling back instance snapshots, never deleting them.",
+)
+
+AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account.")]
+
+
+class Standing(enum.StrEnum):
+    """A standing, as it is typed."""
+
+    GOOD = "good"
+    IN_DEBT = "in-debt"
+
+
+_STANDINGS = {Standing.GOOD: Account.STANDING_GOOD, Standing.IN_DEBT: Account.STANDING_IN_DEBT}
+
+
+@app.command()
+def show(context: typer.Context, account: AccountArgument = "local", as_json: JsonOption = False) -> None:
+    """Show an account's standing."""
+    response = Connections.of(context).accounts.GetAccount(GetAccountRequest(account_id=account))
+    print_json(response.account) if as_json else _print_account(response.account)
+
+
+@app.command()
+def set_standing(
+    context: typer.Context,
+    standing: Annotated[Standing, typer.Argument(help="The standing it shall have.")],
+    account: AccountArgument = "local",
+    as_json: JsonOption = False,
+) -> None:
+    """Set an account's standing."""
+    response = Connections.of(context).accounts.SetAccountStanding(
+        SetAccountStandingRequest(
+            request_id=new_request_id(), account_id=account, standing=_STANDINGS[standing]
+        )
+    )
+    print_json(response) if as_json else _print_account(response.account)
+
+
+def _print_account(account: Account) -> None:
+    print_card(
+        account.id, {"standing": styled(enum_name(Account.Standing.Name, account.standing, "STANDING_"))}
+    )

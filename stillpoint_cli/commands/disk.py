@@ -1,0 +1,245 @@
+"""`stillpoint disk`: disks, their bytes, and snapshots of one disk."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from stillpoint.disk.v1.disk_pb2 import Disk, SnapshotQuota
+from stillpoint.disk.v1.disk_service_pb2 import (
+    CreateDiskRequest,
+    DeleteDiskRequest,
+    GetDiskRequest,
+    ListDisksRequest,
+)
+from stillpoint.disk.v1.disk_snapshot_service_pb2 import CreateDiskSnapshotRequest, GetDiskSnapshotRequest
+from stillpoint_cli.commands import make_app
+from stillpoint_cli.commands.disk_snapshot import print_disk_snapshot
+from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.following import WaitOption, wait_for
+from stillpoint_cli.output import (
+    Columns,
+    JsonOption,
+    LimitOption,
+    enum_name,
+    make_table,
+    print_card,
+    print_json,
+    print_list,
+    stdout,
+    styled,
+)
+from stillpoint_cli.paging import MOST_PER_PAGE, each, page_size
+from stillpoint_cli.transfer import export_file, import_file
+from stillpoint_cli.values import format_size, format_time, parse_size
+
+app = make_app(
+    "Disks. They are attached and detached with `stillpoint instance`.",
+)
+
+DiskArgument = Annotated[str, typer.Argument(metavar="DISK", help="The disk's id, disk-….")]
+
+
+def size_in_bytes(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 65 characters.")],
+    size: Annotated[
+        int | None,
+        typer.Option(
+            parser=size_in_bytes,
+            metavar="SIZE",
+            help="The size: 512MiB, 10GiB or plain bytes. With --from, it may be left out: then the snapshot's.",
+            show_default=False,
+        ),
+    ] = None,
+    source: Annotated[
+        str, typer.Option("--from", metavar="SNAPSHOT", help="The snap-… to start from.", show_default=False)
+    ] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Make a detached data disk, blank or from a snapshot."""
+    if size is None and not source:
+        raise typer.BadParameter("a blank disk needs a size", param_hint="--size")
+    response = Connections.of(context).disks.CreateDisk(
+        CreateDiskRequest(
+            request_id=new_request_id(), name=name, size_bytes=size or 0, source_snapshot_id=source
+        )
+    )
+    print_json(response) if as_json else _print_disk(response.disk)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    instance: Annotated[str, typer.Option(metavar="INSTANCE", help="Only disks of this instance.")] = "",
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List disks, newest first."""
+    disks = list_disks(Connections.of(context), instance_id=instance, per_page=page_size(limit))
+    print_list(disks, _COLUMNS, limit=limit, as_json=as_json, nothing="No disks.", to_json=lambda disk: disk)
+
+
+@app.command()
+def show(context: typer.Context, disk: DiskArgument, as_json: JsonOption = False) -> None:
+    """Show a disk."""
+    found = Connections.of(context).disks.GetDisk(GetDiskRequest(disk_id=disk)).disk
+    print_json(found) if as_json else _print_disk(found)
+
+
+@app.command()
+def delete(
+    context: typer.Context, disk: DiskArgument, wait: WaitOption = True, as_json: JsonOption = False
+) -> None:
+    """Delete a detached disk. Its snapshots stay, and can still become new disks."""
+    connections = Connections.of(context)
+    response = connections.disks.DeleteDisk(DeleteDiskRequest(request_id=new_request_id(), disk_id=disk))
+    if wait:
+        wait_for(connections, response.operation_id)
+    if as_json:
+        print_json(response)
+    else:
+        done = "is deleted" if wait else "is being deleted"
+        print_card(f"{disk} {done}.", {"operation": response.operation_id})
+
+
+@app.command()
+def snapshot(
+    context: typer.Context,
+    disk: DiskArgument,
+    name: Annotated[
+        str, typer.Option(help="The name; made from the disk's when left out.", show_default=False)
+    ] = "",
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a snapshot of this one disk. Who writes to it is not paused."""
+    connections = Connections.of(context)
+    response = connections.disk_snapshots.CreateDiskSnapshot(
+        CreateDiskSnapshotRequest(request_id=new_request_id(), disk_id=disk, name=name)
+    )
+    if wait:
+        wait_for(connections, response.operation_id)
+        request = GetDiskSnapshotRequest(snapshot_id=response.snapshot.id)
+        response.snapshot.CopyFrom(connections.disk_snapshots.GetDiskSnapshot(request).snapshot)
+    print_json(response) if as_json else print_disk_snapshot(response.snapshot)
+
+
+@app.command("import")
+def import_(
+    context: typer.Context,
+    disk: DiskArgument,
+    file: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", exists=True, dir_okay=False, readable=True, help="The raw image."),
+    ],
+    sparse: Annotated[
+        bool,
+        typer.Option(
+            "--sparse",
+            help="Do not send what is zero in the file. Only for a fresh, blank disk: "
+            "elsewhere, what the disk holds there would stay.",
+        ),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Write a raw image to the beginning of a disk. Ends when every byte is durable there.
+
+    What the disk has beyond the end of the file stays as it is.
+    """
+    result = import_file(Connections.of(context), disk, file, sparse=sparse, show_progress=not as_json)
+    print_json({"disk_id": disk, **result.as_dict()}) if as_json else print(
+        result.describe("written to", disk)
+    )
+
+
+@app.command()
+def export(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(metavar="DISK|SNAPSHOT", help="What to read: disk-… or snap-….")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE", dir_okay=False, help="The raw image to make; replaced when it is there."
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Read a disk or a snapshot into a raw image, a sparse file: what reads zero takes no room.
+
+    A disk that is written to meanwhile is read at no one moment; export a snapshot for that.
+    """
+    result = export_file(Connections.of(context), source, file, show_progress=not as_json)
+    print_json({"source_id": source, **result.as_dict()}) if as_json else print(
+        result.describe("read from", source)
+    )
+
+
+def list_disks(
+    connections: Connections, *, instance_id: str, per_page: int = MOST_PER_PAGE
+) -> Iterator[Disk]:
+    wanted = ListDisksRequest.Filter(instance_id=instance_id)
+    return each(
+        lambda token: connections.disks.ListDisks(
+            ListDisksRequest(filter=wanted, page_size=per_page, page_token=token)
+        ),
+        lambda page: page.disks,
+    )
+
+
+def print_disks(disks: Iterable[Disk]) -> None:
+    """The disks of one instance, of which there are few."""
+    stdout().print(make_table(disks, {name: make for name, make in _COLUMNS.items() if name != "INSTANCE"}))
+
+
+def _print_disk(disk: Disk) -> None:
+    print_card(
+        disk.name,
+        {
+            "id": disk.id,
+            "role": _role(disk),
+            "state": disk_state(disk),
+            "size": format_size(disk.size_bytes),
+            "instance": disk.instance_id,
+            "held by": disk.operation_id,
+            "made from": disk.source_snapshot_id,
+            "manual snapshots": _quota(disk.manual_snapshots),
+            "automatic snapshots": _quota(disk.automatic_snapshots),
+            "region": disk.region,
+            "created": format_time(disk.create_time),
+        },
+    )
+
+
+def disk_state(disk: Disk) -> Text:
+    return styled(enum_name(Disk.State.Name, disk.state, "STATE_"))
+
+
+def _role(disk: Disk) -> str:
+    return enum_name(Disk.Role.Name, disk.role, "ROLE_").lower()
+
+
+def _quota(quota: SnapshotQuota) -> str:
+    return f"{quota.used} of {quota.limit}"
+
+
+_COLUMNS: Columns[Disk] = {
+    "ID": lambda disk: disk.id,
+    "NAME": lambda disk: disk.name,
+    "ROLE": _role,
+    "STATE": disk_state,
+    "SIZE": lambda disk: format_size(disk.size_bytes),
+    "INSTANCE": lambda disk: disk.instance_id,
+    "SNAPSHOTS": lambda disk: str(disk.manual_snapshots.used + disk.automatic_snapshots.used),
+    "CREATED": lambda disk: format_time(disk.create_time),
+}

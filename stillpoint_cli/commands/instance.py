@@ -1,0 +1,208 @@
+"""`stillpoint instance`: machines with a system disk and data disks."""
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from stillpoint.compute.v1.instance_pb2 import Instance
+from stillpoint.compute.v1.instance_service_pb2 import (
+    AttachDiskRequest,
+    CreateInstanceRequest,
+    DeleteInstanceRequest,
+    DetachDiskRequest,
+    GetInstanceRequest,
+    ListInstancesRequest,
+    NewDisk,
+    StartInstanceRequest,
+    StopInstanceRequest,
+)
+from stillpoint_cli.commands import make_app
+from stillpoint_cli.commands.disk import list_disks, print_disks
+from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.output import (
+    Columns,
+    JsonOption,
+    LimitOption,
+    as_dict,
+    enum_name,
+    print_card,
+    print_json,
+    print_list,
+    styled,
+)
+from stillpoint_cli.paging import each, page_size
+from stillpoint_cli.values import format_time, parse_size
+
+app = make_app(
+    "Machines: one system disk and any number of data disks. What a snapshot is taken of.",
+)
+
+InstanceArgument = Annotated[str, typer.Argument(metavar="INSTANCE", help="The instance's id, i-….")]
+DiskArgument = Annotated[str, typer.Argument(metavar="DISK", help="The data disk's id, disk-….")]
+
+
+def parse_new_disk(text: str) -> NewDisk:
+    """A size makes a blank disk; a snapshot's id makes a disk like it."""
+    if text.startswith("snap-"):
+        return NewDisk(source_snapshot_id=text)
+    try:
+        return NewDisk(size_bytes=parse_size(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}, or a disk snapshot's id, snap-…") from error
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 65 characters.")],
+    system: Annotated[
+        NewDisk,
+        typer.Option(
+            parser=parse_new_disk,
+            metavar="SIZE|SNAPSHOT",
+            help="The system disk: a size such as 10GiB, or the snap-… to make it from.",
+        ),
+    ],
+    data: Annotated[
+        list[NewDisk] | None,
+        typer.Option(
+            parser=parse_new_disk,
+            metavar="SIZE|SNAPSHOT",
+            help="A data disk, likewise; once for each disk, mounted in this order.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an instance with its disks. It is running when this returns."""
+    connections = Connections.of(context)
+    response = connections.instances.CreateInstance(
+        CreateInstanceRequest(
+            request_id=new_request_id(), name=name, system_disk=system, data_disks=data or []
+        )
+    )
+    if as_json:
+        print_json(response)
+    else:
+        _print_instance(response.instance)
+        print_disks(list_disks(connections, instance_id=response.instance.id))
+
+
+@app.command("list")
+def list_(context: typer.Context, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
+    """List instances, newest first."""
+    connections = Connections.of(context)
+    instances = each(
+        lambda token: connections.instances.ListInstances(
+            ListInstancesRequest(page_size=page_size(limit), page_token=token)
+        ),
+        lambda page: page.instances,
+    )
+    columns: Columns[Instance] = {
+        "ID": lambda instance: instance.id,
+        "NAME": lambda instance: instance.name,
+        "STATE": _state,
+        "SYSTEM DISK": lambda instance: instance.system_disk_id,
+        "HELD BY": lambda instance: instance.operation_id,
+        "CREATED": lambda instance: format_time(instance.create_time),
+    }
+    print_list(
+        instances, columns, limit=limit, as_json=as_json, nothing="No instances.", to_json=lambda row: row
+    )
+
+
+@app.command()
+def show(context: typer.Context, instance: InstanceArgument, as_json: JsonOption = False) -> None:
+    """Show an instance and its disks. As JSON, the disks are in its field `disks`."""
+    connections = Connections.of(context)
+    found = connections.instances.GetInstance(GetInstanceRequest(instance_id=instance)).instance
+    disks = list_disks(connections, instance_id=instance)
+    if as_json:
+        print_json({**as_dict(found), "disks": [as_dict(disk) for disk in disks]})
+    else:
+        _print_instance(found)
+        print_disks(disks)
+
+
+@app.command()
+def start(context: typer.Context, instance: InstanceArgument, as_json: JsonOption = False) -> None:
+    """Start a stopped instance."""
+    response = Connections.of(context).instances.StartInstance(
+        StartInstanceRequest(request_id=new_request_id(), instance_id=instance)
+    )
+    print_json(response) if as_json else _print_instance(response.instance)
+
+
+@app.command()
+def stop(
+    context: typer.Context,
+    instance: InstanceArgument,
+    no_charge: Annotated[
+        bool, typer.Option("--no-charge", help='Stop it with "No charge for stopped instances".')
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Stop an instance, as a rollback needs it; or change how a stopped one is charged."""
+    response = Connections.of(context).instances.StopInstance(
+        StopInstanceRequest(request_id=new_request_id(), instance_id=instance, no_charge=no_charge)
+    )
+    print_json(response) if as_json else _print_instance(response.instance)
+
+
+@app.command()
+def delete(context: typer.Context, instance: InstanceArgument, as_json: JsonOption = False) -> None:
+    """Delete a stopped instance with its system disk. Data disks are detached and stay, and so do all snapshots."""
+    response = Connections.of(context).instances.DeleteInstance(
+        DeleteInstanceRequest(request_id=new_request_id(), instance_id=instance)
+    )
+    if as_json:
+        print_json(response)
+    else:
+        detached = ", ".join(response.detached_disk_ids)
+        print_card(f"{instance} is deleted.", {"detached": detached, "operation": response.operation_id})
+
+
+@app.command()
+def attach(
+    context: typer.Context, instance: InstanceArgument, disk: DiskArgument, as_json: JsonOption = False
+) -> None:
+    """Mount a detached data disk on an instance."""
+    response = Connections.of(context).instances.AttachDisk(
+        AttachDiskRequest(request_id=new_request_id(), instance_id=instance, disk_id=disk)
+    )
+    if as_json:
+        print_json(response)
+    else:
+        print_card(f"{disk} is mounted on {instance}.", {"operation": response.operation_id})
+
+
+@app.command()
+def detach(
+    context: typer.Context, instance: InstanceArgument, disk: DiskArgument, as_json: JsonOption = False
+) -> None:
+    """Take a data disk off an instance. Who is writing to it is cut off."""
+    response = Connections.of(context).instances.DetachDisk(
+        DetachDiskRequest(request_id=new_request_id(), instance_id=instance, disk_id=disk)
+    )
+    if as_json:
+        print_json(response)
+    else:
+        print_card(f"{disk} is detached.", {"operation": response.operation_id})
+
+
+def _print_instance(instance: Instance) -> None:
+    print_card(
+        instance.name,
+        {
+            "id": instance.id,
+            "state": _state(instance),
+            "held by": instance.operation_id,
+            "system disk": instance.system_disk_id,
+            "region": instance.region,
+            "created": format_time(instance.create_time),
+        },
+    )
+
+
+def _state(instance: Instance) -> Text:
+    return styled(enum_name(Instance.State.Name, instance.state, "STATE_"))

@@ -1,0 +1,237 @@
+"""`stillpoint snapshot`: one snapshot of a whole machine."""
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import grpc
+import typer
+from rich.text import Text
+
+from stillpoint.disk.v1.disk_service_pb2 import GetDiskRequest
+from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Member
+from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
+    CreateInstanceSnapshotRequest,
+    DeleteInstanceSnapshotRequest,
+    GetInstanceSnapshotRequest,
+    ListInstanceSnapshotsRequest,
+    RollbackInstanceSnapshotRequest,
+)
+from stillpoint_cli.commands import make_app
+from stillpoint_cli.commands.disk import disk_state
+from stillpoint_cli.commands.disk_snapshot import delete_disk_snapshot, list_disk_snapshots
+from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.errors import OperationFailed, code_of, explain
+from stillpoint_cli.following import WaitOption, wait_for
+from stillpoint_cli.output import (
+    Columns,
+    JsonOption,
+    LimitOption,
+    as_dict,
+    enum_name,
+    make_table,
+    print_card,
+    print_error,
+    print_json,
+    print_list,
+    say,
+    stderr,
+    stdout,
+    styled,
+)
+from stillpoint_cli.paging import each, page_size
+from stillpoint_cli.values import format_size, format_time
+
+app = make_app(
+    "Snapshots of whole machines: every disk of an instance, at one moment, under one id.",
+)
+app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_snapshots)
+app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
+
+SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not list the disks, do not ask.")]
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    instance: Annotated[str, typer.Argument(metavar="INSTANCE", help="The instance's id, i-….")],
+    name: Annotated[
+        str, typer.Option(help="The name; made from the instance's when left out.", show_default=False)
+    ] = "",
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Take a snapshot of every disk of an instance, at one moment. Who writes to them is not paused."""
+    connections = Connections.of(context)
+    response = connections.instance_snapshots.CreateInstanceSnapshot(
+        CreateInstanceSnapshotRequest(request_id=new_request_id(), instance_id=instance, name=name)
+    )
+    if wait:
+        wait_for(connections, response.operation_id)
+        response.instance_snapshot.CopyFrom(_get(connections, response.instance_snapshot.id))
+    print_json(response) if as_json else _print_snapshot(response.instance_snapshot)
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    instance: Annotated[str, typer.Option(metavar="INSTANCE", help="Only snapshots of this instance.")] = "",
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List instance snapshots, newest first."""
+    connections = Connections.of(context)
+    wanted = ListInstanceSnapshotsRequest.Filter(instance_id=instance)
+    snapshots = each(
+        lambda token: connections.instance_snapshots.ListInstanceSnapshots(
+            ListInstanceSnapshotsRequest(filter=wanted, page_size=page_size(limit), page_token=token)
+        ),
+        lambda page: page.instance_snapshots,
+    )
+    columns: Columns[InstanceSnapshot] = {
+        "ID": lambda snapshot: snapshot.id,
+        "NAME": lambda snapshot: snapshot.name,
+        "STATE": _state,
+        "DISKS": lambda snapshot: str(len(snapshot.members)),
+        "SIZE": lambda snapshot: format_size(sum(member.size_bytes for member in snapshot.members)),
+        "INSTANCE": lambda snapshot: snapshot.instance_id,
+        "MOMENT": lambda snapshot: format_time(snapshot.cut_time),
+    }
+    nothing = "No instance snapshots."
+    print_list(snapshots, columns, limit=limit, as_json=as_json, nothing=nothing, to_json=lambda row: row)
+
+
+@app.command()
+def show(context: typer.Context, snapshot: SnapshotArgument, as_json: JsonOption = False) -> None:
+    """Show an instance snapshot and its members."""
+    found = _get(Connections.of(context), snapshot)
+    print_json(found) if as_json else _print_snapshot(found)
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    yes: YesOption = False,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Roll every disk of a snapshot back to its moment, together. The instance must be stopped.
+
+    What the disks hold now is lost: take a snapshot first. Disks attached since are left alone.
+    """
+    connections = Connections.of(context)
+    if not yes:
+        found = _get(connections, snapshot)
+        stderr().print(make_table(found.members, {**_MEMBER_COLUMNS, "NOW": _state_now(connections)}))
+        moment = format_time(found.cut_time)
+        _ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
+    response = connections.instance_snapshots.RollbackInstanceSnapshot(
+        RollbackInstanceSnapshotRequest(request_id=new_request_id(), instance_snapshot_id=snapshot)
+    )
+    if wait:
+        wait_for(connections, response.operation_id)
+        response.instance_snapshot.CopyFrom(_get(connections, snapshot))
+    if as_json:
+        print_json(response)
+    else:
+        _print_snapshot(response.instance_snapshot)
+        for disk_id in response.untouched_disk_ids:
+            say(f"{disk_id} is on the instance and not in the snapshot: it was left alone.")
+
+
+@app.command()
+def delete(
+    context: typer.Context,
+    snapshots: Annotated[list[str], typer.Argument(metavar="ID...", help="Instance snapshots, isnap-….")],
+    yes: YesOption = False,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Delete instance snapshots with all their members, for good. One that cannot be deleted does not stop the others."""
+    connections = Connections.of(context)
+    if not yes:
+        members = [member for snapshot in snapshots for member in _get(connections, snapshot).members]
+        stderr().print(make_table(members, _MEMBER_COLUMNS))
+        what = snapshots[0] if len(snapshots) == 1 else f"these {len(snapshots)} instance snapshots"
+        _ask(
+            f"Delete {what} with {len(members)} disk snapshots? They cannot be restored. The disks stay as they are."
+        )
+    outcomes = [_delete_one(connections, snapshot, wait=wait, as_json=as_json) for snapshot in snapshots]
+    if not all(outcomes):
+        raise typer.Exit(1)
+
+
+def _delete_one(connections: Connections, snapshot: str, *, wait: bool, as_json: bool) -> bool:
+    try:
+        response = connections.instance_snapshots.DeleteInstanceSnapshot(
+            DeleteInstanceSnapshotRequest(request_id=new_request_id(), instance_snapshot_id=snapshot)
+        )
+        if wait:
+            wait_for(connections, response.operation_id)
+    except (grpc.RpcError, OperationFailed) as error:
+        print_error(f"{snapshot}: {explain(error)}")
+        return False
+    if as_json:
+        print_json({"instance_snapshot_id": snapshot, **as_dict(response)})
+    else:
+        done = "is deleted" if wait else "is being deleted"
+        print_card(f"{snapshot} {done}.", {"operation": response.operation_id})
+    return True
+
+
+def _get(connections: Connections, snapshot_id: str) -> InstanceSnapshot:
+    request = GetInstanceSnapshotRequest(instance_snapshot_id=snapshot_id)
+    return connections.instance_snapshots.GetInstanceSnapshot(request).instance_snapshot
+
+
+def _ask(question: str) -> None:
+    # On stderr to its last character, which typer.confirm is not: stdout is for the answer, also into a pipe.
+    stderr().print(f"{question} [y/N] ", end="")
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise typer.Abort
+
+
+def _print_snapshot(snapshot: InstanceSnapshot) -> None:
+    print_card(
+        snapshot.name,
+        {
+            "id": snapshot.id,
+            "state": _state(snapshot),
+            "because": snapshot.state_reason,
+            "instance": snapshot.instance_id,
+            "held by": snapshot.operation_id,
+            "moment": format_time(snapshot.cut_time),
+            "asked for": format_time(snapshot.create_time),
+        },
+    )
+    if snapshot.members:
+        stdout().print(make_table(snapshot.members, _MEMBER_COLUMNS))
+
+
+def _state_now(connections: Connections) -> Callable[[Member], Text]:
+    """The state of a member's disk at this moment: a rollback is refused when one is gone or busy."""
+
+    def state(member: Member) -> Text:
+        try:
+            return disk_state(connections.disks.GetDisk(GetDiskRequest(disk_id=member.disk_id)).disk)
+        except grpc.RpcError as error:
+            if code_of(error) is grpc.StatusCode.NOT_FOUND:
+                return Text("gone", style="bold red")
+            raise
+
+    return state
+
+
+def _state(snapshot: InstanceSnapshot) -> Text:
+    return styled(enum_name(InstanceSnapshot.State.Name, snapshot.state, "STATE_"))
+
+
+_MEMBER_COLUMNS: Columns[Member] = {
+    "DISK": lambda member: member.disk_id,
+    "NAME": lambda member: member.disk_name,
+    "ROLE": lambda member: "system" if member.is_system_disk else "data",
+    "SIZE": lambda member: format_size(member.size_bytes),
+    "SNAPSHOT": lambda member: member.snapshot_id,
+}

@@ -1,0 +1,256 @@
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import Result
+
+from stillpoint.compute.v1 import participant_service_pb2 as compute_pb2
+from stillpoint.disk.v1 import participant_service_pb2 as disk_pb2
+from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
+from stillpoint.disk.v1.disk_snapshot_service_pb2 import ListDiskSnapshotsRequest, ListDiskSnapshotsResponse
+from stillpoint.operation.v1.operation_pb2 import Operation
+from stillpoint.operation.v1.operation_service_pb2 import (
+    GetOperationRequest,
+    GetOperationResponse,
+    ListOperationsRequest,
+    ListOperationsResponse,
+)
+from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Member
+from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
+    GetInstanceSnapshotRequest,
+    GetInstanceSnapshotResponse,
+    ListInstanceSnapshotsRequest,
+    ListInstanceSnapshotsResponse,
+)
+from stillpoint_cli.doctor import Channels, examine
+from tests.unit.cli.fake_services import FakeServices, Refusal
+
+
+class Deployment:
+    """What the fake services hold; a test puts in what is wrong."""
+
+    def __init__(self, services: FakeServices) -> None:
+        self.operations: dict[str, Operation] = {}
+        self.leases: list[compute_pb2.Lease] = []
+        self.holds: list[disk_pb2.Hold] = []
+        self.disk_snapshots: list[DiskSnapshot] = []
+        self.instance_snapshots: dict[str, InstanceSnapshot] = {}
+        self.differences: list[disk_pb2.CheckStoreResponse] = []
+        services.answer(
+            "ParticipantService/ListLeases",
+            compute_pb2.ListLeasesRequest,
+            lambda request: _page(compute_pb2.ListLeasesResponse, "leases", self.leases, request),
+        )
+        services.answer(
+            "ParticipantService/ListHolds",
+            disk_pb2.ListHoldsRequest,
+            lambda request: _page(disk_pb2.ListHoldsResponse, "holds", self.holds, request),
+        )
+        services.answer(
+            "DiskSnapshotService/ListDiskSnapshots", ListDiskSnapshotsRequest, self._list_disk_snapshots
+        )
+        services.answer(
+            "InstanceSnapshotService/ListInstanceSnapshots",
+            ListInstanceSnapshotsRequest,
+            lambda _: ListInstanceSnapshotsResponse(instance_snapshots=self.instance_snapshots.values()),
+        )
+        services.answer(
+            "InstanceSnapshotService/GetInstanceSnapshot",
+            GetInstanceSnapshotRequest,
+            lambda request: GetInstanceSnapshotResponse(
+                instance_snapshot=_find(self.instance_snapshots, request.instance_snapshot_id)
+            ),
+        )
+        services.answer(
+            "OperationService/GetOperation",
+            GetOperationRequest,
+            lambda request: GetOperationResponse(operation=_find(self.operations, request.operation_id)),
+        )
+        services.answer("OperationService/ListOperations", ListOperationsRequest, self._list_operations)
+        services.stream(
+            "ParticipantService/CheckStore", disk_pb2.CheckStoreRequest, lambda _: iter(self.differences)
+        )
+
+    def add_operation(self, state: "Operation.State.ValueType", **fields: Any) -> str:
+        operation_id = f"op-s-{len(self.operations)}"
+        self.operations[operation_id] = Operation(id=operation_id, state=state, **fields)
+        return operation_id
+
+    def add_whole(self, *member_ids: str, operation_id: str = "") -> None:
+        members = [Member(snapshot_id=member_id) for member_id in member_ids]
+        self.instance_snapshots["isnap-1"] = InstanceSnapshot(
+            id="isnap-1", state=InstanceSnapshot.STATE_AVAILABLE, members=members, operation_id=operation_id
+        )
+
+    def add_member(
+        self, snapshot_id: str, state: "DiskSnapshot.State.ValueType" = DiskSnapshot.STATE_AVAILABLE
+    ) -> None:
+        self.disk_snapshots.append(DiskSnapshot(id=snapshot_id, instance_snapshot_id="isnap-1", state=state))
+
+    def _list_disk_snapshots(self, request: ListDiskSnapshotsRequest) -> ListDiskSnapshotsResponse:
+        whole = request.filter.instance_snapshot_id
+        return ListDiskSnapshotsResponse(
+            snapshots=[each for each in self.disk_snapshots if whole in ("", each.instance_snapshot_id)]
+        )
+
+    def _list_operations(self, request: ListOperationsRequest) -> ListOperationsResponse:
+        assert request.filter.unfinished
+        live = (Operation.STATE_RUNNING, Operation.STATE_COMPENSATING)
+        return ListOperationsResponse(
+            operations=[each for each in self.operations.values() if each.state in live]
+        )
+
+
+def _find(things: dict[str, Any], wanted: str) -> Any:
+    if wanted not in things:
+        raise Refusal(grpc.StatusCode.NOT_FOUND, "not there")
+    return things[wanted]
+
+
+def _page(response: type[Any], field: str, items: list[Any], request: Any) -> Any:
+    """One item a page, so that every check has to turn pages."""
+    begin = int(request.page_token or 0)
+    token = str(begin + 1) if begin + 1 < len(items) else ""
+    return response(**{field: items[begin : begin + 1], "next_page_token": token})
+
+
+@pytest.fixture
+def deployment(services: FakeServices) -> Deployment:
+    return Deployment(services)
+
+
+@pytest.fixture
+def channel(services: FakeServices) -> Iterator[grpc.Channel]:
+    with grpc.insecure_channel(services.address) as channel:
+        yield channel
+
+
+@pytest.fixture
+def problems(deployment: Deployment, channel: grpc.Channel) -> Callable[[], list[str]]:
+    channels = Channels(channel, channel, channel, channel, channel)
+    return lambda: [
+        finding.problem for result in examine(channels, pause_seconds=0.01) for finding in result.findings
+    ]
+
+
+Problems = Callable[[], list[str]]
+
+
+def test_nothing_at_all_is_well(problems: Problems):
+    assert problems() == []
+
+
+def test_what_a_live_operation_holds_is_in_progress(deployment: Deployment, problems: Problems):
+    running = deployment.add_operation(Operation.STATE_RUNNING)
+    undoing = deployment.add_operation(Operation.STATE_COMPENSATING, attempts=3)
+    deployment.leases.append(compute_pb2.Lease(instance_id="i-1", operation_id=running))
+    deployment.holds.append(disk_pb2.Hold(kind="point", resource_id="p", operation_id=undoing))
+    deployment.add_whole("snap-1", operation_id=running)
+    assert problems() == []
+
+
+def test_what_an_ended_or_unknown_operation_holds_is_a_fault(deployment: Deployment, problems: Problems):
+    ended = deployment.add_operation(Operation.STATE_SUCCEEDED)
+    deployment.leases += [
+        compute_pb2.Lease(instance_id="i-1", operation_id=ended),
+        compute_pb2.Lease(instance_id="i-2", operation_id="op-c-unknown"),
+    ]
+    deployment.holds += [
+        disk_pb2.Hold(kind="task", resource_id="disk-1", operation_id="nonsense"),
+        disk_pb2.Hold(kind="point", resource_id="p", operation_id=""),
+    ]
+    assert problems() == [
+        f"i-1: its lease is held by operation {ended}, which is not running",
+        "i-2: its lease is held by operation op-c-unknown, which is not running",
+        "disk-1: its task is held by operation nonsense, which is not running",
+        "p: its point is held by no operation",
+    ]
+
+
+def test_what_is_gone_at_a_second_look_was_no_fault(
+    deployment: Deployment, services: FakeServices, problems: Problems
+):
+    # Listed before its operation ended, asked for after: the first look cannot tell this from a lost lease.
+    ended = deployment.add_operation(Operation.STATE_SUCCEEDED)
+    leases = [[compute_pb2.Lease(instance_id="i-1", operation_id=ended)], []]
+    services.answer(
+        "ParticipantService/ListLeases",
+        compute_pb2.ListLeasesRequest,
+        lambda _: compute_pb2.ListLeasesResponse(leases=leases.pop(0)),
+    )
+    assert problems() == []
+    assert leases == []
+
+
+def test_a_disk_snapshot_that_its_whole_does_not_list_is_a_fault(deployment: Deployment, problems: Problems):
+    deployment.add_whole("snap-1")
+    deployment.add_member("snap-1")
+    deployment.add_member("snap-2")
+    assert problems() == ["snap-2 names instance snapshot isnap-1, which does not list it"]
+
+
+def test_a_disk_snapshot_whose_whole_is_gone_is_a_fault(deployment: Deployment, problems: Problems):
+    deployment.add_member("snap-1")
+    assert problems() == ["snap-1 names instance snapshot isnap-1, which is not there"]
+
+
+def test_an_available_whole_with_a_member_that_is_not_is_a_fault(deployment: Deployment, problems: Problems):
+    deployment.add_whole("snap-1", "snap-2", "snap-3")
+    deployment.add_member("snap-1")
+    deployment.add_member("snap-2", DiskSnapshot.STATE_ERROR)
+    assert problems() == [
+        "isnap-1 is AVAILABLE, and its member snap-2 is ERROR",
+        "isnap-1 is AVAILABLE, and its member snap-3 is not there",
+    ]
+
+
+def test_a_whole_that_nobody_works_on_any_more_is_a_fault(deployment: Deployment, problems: Problems):
+    deployment.instance_snapshots["isnap-1"] = InstanceSnapshot(
+        id="isnap-1", state=InstanceSnapshot.STATE_CREATING
+    )
+    assert problems() == ["isnap-1 is CREATING and no operation works on it"]
+
+
+def test_an_undo_that_keeps_failing_is_a_fault(deployment: Deployment, problems: Problems):
+    deployment.add_operation(Operation.STATE_COMPENSATING, attempts=50, kind="create", current_step="point")
+    # The fake answers for all three services.
+    assert set(problems()) == {
+        "op-s-0 (create) cannot be undone: point was tried 50 times, last: no reason given"
+    }
+
+
+def test_a_difference_between_store_and_rows_is_a_fault(deployment: Deployment, problems: Problems):
+    deployment.differences.append(disk_pb2.CheckStoreResponse(object_id="vol-1", problem="no row names it"))
+    assert problems() == ["vol-1: no row names it"]
+
+
+def test_the_command_ends_with_0_when_all_is_well(deployment: Deployment, run: Callable[..., Result]):
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    assert "✓ leases on instances: 0\n" in result.stdout
+
+
+def test_the_command_ends_with_1_and_a_line_of_json_for_each_check(
+    deployment: Deployment, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+):
+    deployment.add_member("snap-1")
+    result = run("doctor", "--json")
+    lines = {line["check"]: line for line in map(json.loads, result.stdout.splitlines())}
+    assert result.exit_code == 1
+    assert lines["disk snapshots"]["findings"][0]["resource_id"] == "snap-1"
+    assert lines["disk snapshots"]["looked_at"] == 1
+    assert lines["leases on instances"]["findings"] == []
+
+
+def test_the_command_ends_with_2_when_a_service_cannot_be_asked(
+    deployment: Deployment, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("STILLPOINT_COMPUTE_INTERNAL", "127.0.0.1:1")
+    result = run("doctor")
+    assert result.exit_code == 2
+    assert (
+        "? leases on instances: could not be checked\n    cannot reach compute_svc at 127.0.0.1:1"
+        in result.stdout
+    )

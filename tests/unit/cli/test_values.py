@@ -1,0 +1,52 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stillpoint_cli.values import format_duration, format_size, format_time, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("4096", 4096),
+        ("512MiB", 512 << 20),
+        ("10GiB", 10 << 30),
+        ("10 gib", 10 << 30),
+        ("1.5TiB", 3 << 39),
+        ("1048576B", 1 << 20),
+    ],
+)
+def test_a_size_is_read_with_binary_units_or_as_bytes(text: str, size: int):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "10GB", "10G", "-1", "GiB", "1e3", "0.3B", "10GiB x"])
+def test_what_is_not_clearly_a_size_is_refused(text: str):
+    with pytest.raises(ValueError, match="not a"):
+        parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1 << 20, "1 MiB"), (1536 << 20, "1.5 GiB"), (64 << 40, "64 TiB")],
+)
+def test_a_size_is_printed_in_its_largest_unit(size: int, text: str):
+    assert format_size(size) == text
+
+
+def test_a_time_of_today_is_printed_without_its_date():
+    now = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+    stamp = Timestamp()
+    stamp.FromDatetime(now)
+    assert format_time(stamp, now) == f"{now.astimezone():%H:%M:%S}"
+    assert format_time(stamp, now + timedelta(days=3)) == f"{now.astimezone():%Y-%m-%d %H:%M}"
+
+
+def test_a_time_that_is_not_set_is_empty():
+    assert format_time(Timestamp()) == ""
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.0123, "12 ms"), (3.21, "3.2 s"), (125.0, "2 min 5 s")])
+def test_a_duration_is_printed_in_fitting_units(seconds: float, text: str):
+    assert format_duration(seconds) == text
