@@ -39,7 +39,7 @@ def main() -> None:
         workers=settings.saga_workers,
         lease_seconds=settings.saga_lease_seconds,
     )
-    mutations = Mutations(engine)
+    mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
     run_service(
         settings,
         engine,

@@ -61,7 +61,7 @@ def serve(settings: Settings, store: BlockStore) -> None:
         workers=settings.saga_workers,
         lease_seconds=settings.saga_lease_seconds,
     )
-    mutations = Mutations(engine)
+    mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
     run_service(
         settings,
         engine,

@@ -93,19 +93,22 @@ def clear_tasks(session: Session, operation_id: str, task: Task) -> None:
     )
 
 
-def change_idle_disk(
-    session: Session, disk_id: str, *, attachment: Attachment, instance_id: str, **values: Any
+def move_idle_disk(
+    session: Session, disk_id: str, *, here: tuple[Attachment, str], there: tuple[Attachment, str]
 ) -> bool:
-    """Change a disk that is attached like this and has no task."""
+    """Attach or detach a disk that is where it is thought to be and has no task. Places are an attachment and the
+    instance's id.
+    """
+    attachment, instance_id = there
     done = session.execute(
         sa.update(_DISKS)
         .where(
             _DISKS.c.id == disk_id,
-            _DISKS.c.attachment == attachment,
-            _DISKS.c.instance_id == instance_id,
+            _DISKS.c.attachment == here[0],
+            _DISKS.c.instance_id == here[1],
             _DISKS.c.task == Task.NONE,
         )
-        .values(update_time=utc_now(), **values)
+        .values(attachment=attachment, instance_id=instance_id, update_time=utc_now())
     )
     return rows_changed(done) == 1
 

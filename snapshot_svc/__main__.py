@@ -36,13 +36,14 @@ def main() -> None:
         workers=settings.saga_workers,
         lease_seconds=settings.saga_lease_seconds,
     )
+    mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
     run_service(
         settings,
         engine,
         public=[
             Registration(
                 instance_snapshot_service_pb2_grpc.add_InstanceSnapshotServiceServicer_to_server,
-                InstanceSnapshotServicer(service, Mutations(engine), database, settings.region),
+                InstanceSnapshotServicer(service, mutations, database, settings.region),
                 instance_snapshot_service_pb2.DESCRIPTOR.services_by_name["InstanceSnapshotService"],
             ),
             *operations.registrations(engine),

@@ -18,7 +18,6 @@ from svckit.saga.notices import wait
 
 _LOOK_AGAIN_SECONDS = 0.5
 _COMPENSATION_PATIENCE_SECONDS = 2.0
-_LONGEST_WAIT_SECONDS = 60.0
 
 Response = TypeVar("Response", bound=Message)
 
@@ -33,10 +32,13 @@ class SagaStart:
 
 
 class Mutations:
-    """The door of every mutation of one service."""
+    """The door of every mutation of one service. A saga that has no answer after `answer_seconds` goes on without its
+    client.
+    """
 
-    def __init__(self, engine: SagaEngine) -> None:
+    def __init__(self, engine: SagaEngine, *, answer_seconds: float = 60.0) -> None:
         self._engine = engine
+        self._answer_seconds = answer_seconds
         self._database = engine.database
 
     def direct(
@@ -113,7 +115,7 @@ class Mutations:
         return operation_id
 
     async def _answer(self, operation_id: str, changed: asyncio.Event, *, look_first: bool) -> bytes:
-        give_up = time.monotonic() + _LONGEST_WAIT_SECONDS
+        give_up = time.monotonic() + self._answer_seconds
         turned_back_since: float | None = None
         if not look_first:
             await wait(changed, _LOOK_AGAIN_SECONDS)

@@ -42,6 +42,9 @@ class ServiceSettings(BaseSettings):
     saga_lease_seconds: float = Field(
         default=5.0, gt=0, description="how long after a crash another worker takes a saga over"
     )
+    answer_seconds: float = Field(
+        default=60.0, gt=0, description="how long a mutation waits for its operation before it answers UNAVAILABLE"
+    )
     shutdown_grace_seconds: float = Field(default=5.0, ge=0)
 
     @property

@@ -137,49 +137,37 @@ class Disks:
         with self._realm.database.write() as session:
             if not barrier.enter(session, key):
                 return
-            self._change_idle(
+            self._move_idle(
                 session,
                 self.get(session, disk_id, account_id=account_id, lock=True),
-                needed=Attachment.DETACHED,
-                on_instance="",
-                attachment=Attachment.MOUNTED,
-                instance_id=instance_id,
+                here=(Attachment.DETACHED, ""),
+                there=(Attachment.MOUNTED, instance_id),
             )
 
     def detach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
-                self._change_idle(
+                self._move_idle(
                     session,
                     self.get(session, disk_id, account_id=account_id, lock=True),
-                    needed=Attachment.MOUNTED,
-                    on_instance=instance_id,
-                    attachment=Attachment.DETACHED,
-                    instance_id="",
+                    here=(Attachment.MOUNTED, instance_id),
+                    there=(Attachment.DETACHED, ""),
                 )
         self._realm.store.fence([disk_id])
 
-    def _change_idle(
-        self,
-        session: Session,
-        disk: Disk,
-        *,
-        needed: Attachment,
-        on_instance: str,
-        attachment: Attachment,
-        instance_id: str,
+    def _move_idle(
+        self, session: Session, disk: Disk, *, here: tuple[Attachment, str], there: tuple[Attachment, str]
     ) -> None:
+        attachment, instance_id = here
         refusals: list[Refusal] = []
         if disk.task:
             refusals.append(DiskBusy(disk))
-        if disk.attachment != needed or (on_instance and not is_on(disk, on_instance)):
-            where = f" on instance {on_instance}" if on_instance else ""
-            refusals.append(DiskInState(disk, f"{needed}{where}"))
+        if disk.attachment != attachment or (instance_id and not is_on(disk, instance_id)):
+            where = f" on instance {instance_id}" if instance_id else ""
+            refusals.append(DiskInState(disk, f"{attachment}{where}"))
         refuse_all(refusals, DOMAIN)
-        changed = repository.change_idle_disk(
-            session, disk.id, attachment=needed, instance_id=on_instance, **_attached(attachment, instance_id)
-        )
-        assert changed  # the row is locked and was just looked at
+        moved = repository.move_idle_disk(session, disk.id, here=here, there=there)
+        assert moved  # the row is locked and was just looked at
 
     # Rows and bytes of a new disk
 
@@ -239,7 +227,3 @@ class Disks:
 
     def create_bytes(self, disk: Disk) -> None:
         self._realm.store.create_volume(disk.id, disk.size_bytes, disk.source_snapshot_id or None)
-
-
-def _attached(attachment: Attachment, instance_id: str) -> dict[str, str]:
-    return {"attachment": attachment, "instance_id": instance_id}
