@@ -45,7 +45,7 @@ up: $(VENV)/.ready gen/.ready ## start the three services on loopback, data in .
 	@$(BIN)/stillpoint up
 
 bench: $(VENV)/.ready gen/.ready ## measure, and print the numbers
-	@$(BIN)/python bench/run.py
+	@$(BIN)/python bench/machine_snapshot.py && $(BIN)/python bench/blockstore.py
 
 grpcurl: $(GRPCURL) ## build grpcurl into .tools/bin for the e2e tests (needs Go)
 
