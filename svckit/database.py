@@ -56,8 +56,13 @@ class Database:
             sa.event.listen(self._engine, "connect", _configure_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
             writing = self._engine.execution_options(**{_SQLITE_BEGIN: "BEGIN IMMEDIATE"})
-        self._write = sessionmaker(writing, autoflush=False, expire_on_commit=False)
-        self._read = sessionmaker(self._engine, autoflush=False, expire_on_commit=False)
+        # A row that is read again after a Core UPDATE in the same transaction is what it is now, not what the session
+        # remembers of it.
+        fresh = {"populate_existing": True}
+        self._write = sessionmaker(writing, autoflush=False, expire_on_commit=False, execution_options=fresh)
+        self._read = sessionmaker(
+            self._engine, autoflush=False, expire_on_commit=False, execution_options=fresh
+        )
 
     @contextmanager
     def write(self) -> Iterator[Session]:
