@@ -15,14 +15,25 @@ from stillpoint.disk.v1 import disk_pb2
 from stillpoint.disk.v1 import participant_service_pb2 as disk
 from stillpoint.disk.v1 import participant_service_pb2_grpc as disk_grpc
 from svckit.calls import call
-from svckit.clock import from_timestamp
+from svckit.clock import from_timestamp, utc_now
 from svckit.saga import Run
 
 _TIMEOUT_SECONDS = 10.0
+_SHORTEST_TIMEOUT_SECONDS = 0.1
 
 _STATES = instance_pb2.Instance
 _STOPPED = (_STATES.STATE_STOPPED, _STATES.STATE_STOPPED_NO_CHARGE)
 _RUNNING_OR_STOPPED = (_STATES.STATE_RUNNING, *_STOPPED)
+
+
+def _patience_seconds(run: Run) -> float:
+    """How long a call before the pivot is waited for: no longer than the saga may take, or a participant that hangs would
+    keep the client waiting beyond the deadline it was promised.
+    """
+    if run.deadline is None:
+        return _TIMEOUT_SECONDS
+    left = (run.deadline - utc_now()).total_seconds()
+    return min(_TIMEOUT_SECONDS, max(left, _SHORTEST_TIMEOUT_SECONDS))
 
 
 class Instances:
@@ -47,7 +58,7 @@ class Instances:
             allowed_states=states,
             requires_good_standing=True,
         )
-        return call(self._stub.LeaseInstance, request, timeout_seconds=_TIMEOUT_SECONDS).instance.name
+        return call(self._stub.LeaseInstance, request, timeout_seconds=_patience_seconds(run)).instance.name
 
     def release(
         self,
@@ -108,7 +119,7 @@ class Disks:
             snapshot_name=run.data.get("name", ""),
             validate_only=validate_only,
         )
-        return call(self._stub.CreateConsistencyPoint, request, timeout_seconds=_TIMEOUT_SECONDS)
+        return call(self._stub.CreateConsistencyPoint, request, timeout_seconds=_patience_seconds(run))
 
     def withdraw_point(self, run: Run) -> None:
         request = disk.WithdrawConsistencyPointRequest(key=run.key("cut"))
@@ -117,7 +128,7 @@ class Disks:
     def seal_point(self, run: Run) -> None:
         """Raises MemberFailed for the first disk that could not be sealed."""
         request = disk.SealConsistencyPointRequest(key=run.key("cut"))
-        response = call(self._stub.SealConsistencyPoint, request, timeout_seconds=_TIMEOUT_SECONDS)
+        response = call(self._stub.SealConsistencyPoint, request, timeout_seconds=_patience_seconds(run))
         for result in response.results:
             if result.reason:
                 raise MemberFailed(result.disk_id, result.snapshot_id, result.reason, result.message)
@@ -147,7 +158,7 @@ class Disks:
             targets=[disk.RollbackTarget(**target) for target in run.input["targets"]],
             validate_only=validate_only,
         )
-        return call(self._stub.ReserveRollback, request, timeout_seconds=_TIMEOUT_SECONDS)
+        return call(self._stub.ReserveRollback, request, timeout_seconds=_patience_seconds(run))
 
     def withdraw_rollback(self, run: Run) -> None:
         request = disk.WithdrawRollbackRequest(key=run.key("reserve"))
@@ -166,7 +177,7 @@ class Disks:
             account_id=run.account_id,
             instance_snapshot_id=run.resource_id,
         )
-        call(self._stub.ReserveSnapshotDeletion, request, timeout_seconds=_TIMEOUT_SECONDS)
+        call(self._stub.ReserveSnapshotDeletion, request, timeout_seconds=_patience_seconds(run))
 
     def withdraw_deletion(self, run: Run) -> None:
         request = disk.WithdrawSnapshotDeletionRequest(key=run.key("reserve"))
