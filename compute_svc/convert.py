@@ -28,8 +28,13 @@ def instance(row: Instance) -> instance_pb2.Instance:
 
 def instance_state(value: "instance_pb2.Instance.State.ValueType") -> InstanceState | None:
     """None for UNSPECIFIED, and for the states that are reserved and that no instance is ever in."""
-    name = instance_pb2.Instance.State.Name(value).removeprefix("STATE_")
+    name = instance_state_name(value)
     return InstanceState(name) if name in InstanceState.__members__ else None
+
+
+def instance_state_name(value: "instance_pb2.Instance.State.ValueType") -> str:
+    """Empty for UNSPECIFIED."""
+    return "" if value == 0 else instance_pb2.Instance.State.Name(value).removeprefix("STATE_")
 
 
 def account(account_id: str, standing: Standing) -> account_service_pb2.Account:

@@ -38,11 +38,11 @@ def list_instances(
     *,
     account_id: str,
     region: str,
-    state: InstanceState | None,
+    state: str,
     name: str,
 ) -> tuple[Sequence[Instance], str]:
     query = sa.select(Instance).where(Instance.account_id == account_id, Instance.region == region)
-    if state is not None:
+    if state:
         query = query.where(Instance.state == state)
     if name:
         query = query.where(Instance.name == name)

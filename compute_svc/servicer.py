@@ -79,7 +79,7 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
                 paging.Page.of(request, request.filter),
                 account_id=current_caller().account_id,
                 region=self._region,
-                state=convert.instance_state(request.filter.state),
+                state=convert.instance_state_name(request.filter.state),
                 name=request.filter.name,
             )
         return instance_service_pb2.ListInstancesResponse(

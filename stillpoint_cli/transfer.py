@@ -71,7 +71,7 @@ def import_file(
         sizes = f"{format_size(size)} ({size} bytes), the disk {format_size(disk.size_bytes)} ({disk.size_bytes} bytes)"
         raise Failure(f"{path} does not fit on {disk_id}: it has {sizes}")
     began = time.monotonic()
-    with path.open("rb") as file, _progress(f"{path.name} → {disk_id}", size, show=show_progress) as advance:
+    with path.open("rb") as file, _progress(path.name, size, show=show_progress) as advance:
         upload = _Upload(disk_id, file, sparse=sparse)
         for done in upload.run(connections):
             advance(done)
@@ -159,7 +159,7 @@ def export_file(connections: Connections, source_id: str, path: Path, *, show_pr
     try:
         with (
             part.open("wb") as file,
-            _progress(f"{source_id} → {path.name}", size, show=show_progress) as advance,
+            _progress(path.name, size, show=show_progress) as advance,
         ):
             file.truncate(size)
             data_bytes = 0
@@ -201,6 +201,7 @@ def data_runs(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 @contextmanager
 def _progress(title: str, size_bytes: int, *, show: bool) -> Iterator[Callable[[int], None]]:
+    # The title is the file's name alone: with an id beside it the figures do not fit into 80 columns.
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

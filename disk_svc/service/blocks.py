@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from disk_svc.blockstore import BlockStore, Extent, Range, Writer
 from disk_svc.blockstore import errors as store_errors
 from disk_svc.errors import DiskBusy, RangeBeyondEnd, SnapshotInState, WriterFenced, refusal_for, refusing
+from disk_svc.models import Disk
 from disk_svc.service.disks import Disks
 from disk_svc.service.realm import Realm
 from disk_svc.service.snapshots import Snapshots
@@ -68,10 +69,7 @@ class Blocks:
         self._snapshots = snapshots
 
     def open_disk_reader(self, disk_id: str, offset_bytes: int, length_bytes: int) -> RangeReader:
-        with self._realm.database.read() as session:
-            disk = self._disks.get(session, disk_id)
-        if disk.task in BLOCKS_IO:
-            raise DiskBusy(disk)
+        disk = self._free_for_io(disk_id)
         return self._reader(disk_id, disk.size_bytes, offset_bytes, length_bytes)
 
     def open_snapshot_reader(self, snapshot_id: str, offset_bytes: int, length_bytes: int) -> RangeReader:
@@ -88,18 +86,22 @@ class Blocks:
         return RangeReader(self._realm.store, object_id, offset_bytes, end)
 
     def open_writer(self, disk_id: str) -> Writer:
-        """The fence is taken before the row is looked at: a reservation that commits after the look raises the store's
-        generation after it too, so what this writer sends is refused.
+        """The fence is taken before the row is looked at for good: a reservation that commits after that look raises the
+        store's generation after it too, so what this writer sends is refused. The first look is for the answer: the
+        store does not know a disk that is still being made.
         """
-        with self._realm.database.read() as session:
-            self._disks.get(session, disk_id)
+        self._free_for_io(disk_id)
         with refusing():
             writer = self._realm.store.open_writer(disk_id)
+        self._free_for_io(disk_id)
+        return writer
+
+    def _free_for_io(self, disk_id: str) -> Disk:
         with self._realm.database.read() as session:
             disk = self._disks.get(session, disk_id)
         if disk.task in BLOCKS_IO:
             raise DiskBusy(disk)
-        return writer
+        return disk
 
     def write(self, writer: Writer, extents: list[Extent]) -> Future[None]:
         return self._realm.store.write(writer, extents)
