@@ -40,3 +40,7 @@ fi
 # Without build isolation: the generators are in the environment already.
 echo "venv: installing stillpoint, editable"
 "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+
+# Compiled once, here: where PYTHONDONTWRITEBYTECODE is set each start of a service would else compile it all again. What
+# does not compile is a package's own template or test, and nobody imports it.
+"$venv/bin/python" -m compileall -q -j 0 "$venv/lib" >/dev/null || true

@@ -49,7 +49,7 @@ class Database:
         self._engine = sa.create_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=False)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         # SQLite has one writer at a time. Its own waiting is by polling, which lets unlucky threads starve for
-        # 100 ms and more; a queue in this process is fair. It guards nothing: another process may write all the same.
+        # 100 ms and more; a queue in this process does better. It guards nothing: another process may write all the same.
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
         writing = self._engine
         if self.is_sqlite:

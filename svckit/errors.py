@@ -26,7 +26,7 @@ from google.rpc import error_details_pb2 as pb
 from google.rpc import status_pb2
 
 _SENTENCES_IN_MESSAGE = 8
-_MAX_MESSAGE_CHARACTERS = 2_000
+_MAX_MESSAGE_BYTES = 2_000
 _MAX_STATUS_BYTES = 5_000
 """A status travels in trailers, of which many clients take 8 KiB and no more."""
 
@@ -122,7 +122,7 @@ class Refusal(Exception):
             retry = pb.RetryInfo()
             retry.retry_delay.FromMilliseconds(round(self.retry_after_seconds * 1000))
             messages.append(retry)
-        status = status_pb2.Status(code=self.code.value[0], message=self.message[:_MAX_MESSAGE_CHARACTERS])
+        status = status_pb2.Status(code=self.code.value[0], message=_short(self.message))
         for message in messages:
             status.details.add().Pack(message)
         return status
@@ -161,6 +161,10 @@ class Refusal(Exception):
         if refusal is None:
             raise ValueError("these bytes are not a kept refusal")
         return refusal
+
+
+def _short(message: str) -> str:
+    return message.encode()[:_MAX_MESSAGE_BYTES].decode(errors="ignore")
 
 
 def refuse_all(refusals: Sequence[Refusal], domain: str) -> None:

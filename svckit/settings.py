@@ -43,7 +43,9 @@ class ServiceSettings(BaseSettings):
         default=5.0, gt=0, description="how long after a crash another worker takes a saga over"
     )
     answer_seconds: float = Field(
-        default=60.0, gt=0, description="how long a mutation waits for its operation before it answers UNAVAILABLE"
+        default=60.0,
+        gt=0,
+        description="how long a mutation waits for its operation before it answers UNAVAILABLE",
     )
     shutdown_grace_seconds: float = Field(default=5.0, ge=0)
 

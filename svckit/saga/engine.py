@@ -175,6 +175,7 @@ class SagaEngine:
             wait = (due - now).total_seconds() if due else _LOOK_AROUND_SECONDS
             return min(wait, _LOOK_AROUND_SECONDS)
         with self.database.write() as session:
+            now = utc_now()
             claimed = journal.claim_due(
                 session, owner=self._new_owner(), now=now, until=now + self._lease, limit=free
             )
@@ -354,10 +355,12 @@ class SagaEngine:
         self, saga: Saga, values: dict[str, Any], effects: Callable[[Session], None] | None = None
     ) -> None:
         """Commit `effects` and `values` under the claim, then let the object in hand say what the row says."""
-        now = utc_now()
-        values.setdefault("due_at", now + self._lease)
-        values["update_time"] = now
         with self.database.write() as session:
+            now = (
+                utc_now()
+            )  # here: who waited for the database would else begin with a lease that has run out
+            values.setdefault("due_at", now + self._lease)
+            values["update_time"] = now
             if effects is not None:
                 effects(session)
             journal.update_claimed(session, saga, values)

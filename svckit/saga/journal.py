@@ -40,6 +40,8 @@ class Saga(SharedTable):
         ),
         sa.Index("sagas_by_account", "account_id", "id"),
         sa.Index("sagas_by_resource", "resource_id", "id"),
+        # A saga that has ended is never taken up again, and one that has not is never forgotten.
+        sa.CheckConstraint("(state IN ('SUCCEEDED', 'FAILED')) = (due_at IS NULL)", name="due_until_at_rest"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
