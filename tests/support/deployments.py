@@ -1,0 +1,76 @@
+"""Deployments for tests: three real services in a folder of their own, on each kind of database, or those that `--target`
+names.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from stillpoint_cli.addresses import Addresses, Endpoint, Service
+from stillpoint_cli.local import LocalDeployment
+from tests.support.databases import PostgresqlDatabases
+
+# A deployment's three services share one PostgreSQL server, which takes a hundred connections, with another's.
+_FEW_CONNECTIONS = {"STILLPOINT_HANDLER_THREADS": "8", "STILLPOINT_SAGA_WORKERS": "6"}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("stillpoint").addoption(
+        "--target",
+        metavar="SERVICE=HOST:PORT,…",
+        help="run tests/contract against these services instead of starting some: compute=…,disk=…,snapshot=… and, "
+        "for the tests that need them, compute-internal=… and disk-internal=…",
+    )
+
+
+def named_target(config: pytest.Config) -> Addresses | None:
+    """What `--target` names; an internal address that it does not name is empty."""
+    text: str | None = config.getoption("target")
+    if text is None:
+        return None
+    named = dict(part.partition("=")[::2] for part in text.split(","))
+    known = {name for service in Service for name in (service, f"{service}-internal")}
+    missing = [service for service in Service if not named.get(service)]
+    if missing or named.keys() - known:
+        raise pytest.UsageError(
+            f"--target must name compute, disk and snapshot, and nothing but {sorted(known)}"
+        )
+    return Addresses(
+        **{
+            service.value: Endpoint(named[service], named.get(f"{service}-internal", ""))
+            for service in Service
+        }
+    )
+
+
+@contextmanager
+def deployed(
+    request: pytest.FixtureRequest,
+    folder: Path,
+    database_kind: str,
+    *,
+    environment: Mapping[str, str],
+    modules: Mapping[Service, str] | None = None,
+) -> Iterator[LocalDeployment]:
+    """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends."""
+    with ExitStack() as held:
+        of_each: dict[Service, dict[str, str]] = {}
+        if database_kind == "postgresql":
+            server: PostgresqlDatabases = request.getfixturevalue("postgresql")
+            for service in Service:
+                url = held.enter_context(server.fresh(_makes_its_own_tables))
+                of_each[service] = {"STILLPOINT_DATABASE_URL": url}
+        deployment = LocalDeployment(
+            folder,
+            free_ports=True,
+            environment={**_FEW_CONNECTIONS, **environment},
+            service_environment=of_each,
+            modules=modules,
+        )
+        yield held.enter_context(deployment)
+
+
+def _makes_its_own_tables(_url: str) -> None:
+    """A service that starts on an empty database makes its tables."""

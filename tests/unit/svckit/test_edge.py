@@ -1,0 +1,202 @@
+"""A real server over loopback: what its edge lets in, and what it lets out."""
+
+import threading
+from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_status import rpc_status
+
+from stillpoint.operation.v1 import operation_pb2, operation_service_pb2, operation_service_pb2_grpc
+from stillpoint.operation.v1.operation_service_pb2 import (
+    GetOperationRequest,
+    GetOperationResponse,
+    ListOperationsRequest,
+    ListOperationsResponse,
+    RetryOperationRequest,
+    RetryOperationResponse,
+    WatchOperationRequest,
+    WatchOperationResponse,
+)
+from stillpoint.operation.v1.operation_service_pb2_grpc import OperationServiceServicer, OperationServiceStub
+from svckit.calls import Unanswered, call
+from svckit.errors import OperationNotFound, Overloaded, Refusal
+from svckit.operations import registrations
+from svckit.server import Registration
+from tests.support.servers import free_port, served
+from tests.unit.svckit.sample import Gate, World
+
+
+class _Troubled(OperationServiceServicer):
+    """Every way in which a handler can end."""
+
+    def __init__(self) -> None:
+        self.gate = Gate()
+        self.loop_thread = ""
+
+    def GetOperation(self, request: GetOperationRequest, context: Any) -> GetOperationResponse:
+        if request.operation_id == "wait":
+            self.gate.wait()
+        elif request.operation_id == "missing":
+            raise OperationNotFound("missing")
+        elif request.operation_id == "broken":
+            raise ValueError("password=hunter2")
+        thread = threading.current_thread().name
+        return GetOperationResponse(operation=operation_pb2.Operation(id=thread))
+
+    async def ListOperations(self, request: ListOperationsRequest, context: Any) -> ListOperationsResponse:
+        raise ValueError("password=hunter2")
+
+    def RetryOperation(self, request: RetryOperationRequest, context: Any) -> RetryOperationResponse:
+        raise Overloaded
+
+    async def WatchOperation(
+        self, request: WatchOperationRequest, context: Any
+    ) -> AsyncIterator[WatchOperationResponse]:
+        yield WatchOperationResponse()
+        if request.operation_id == "missing":
+            raise OperationNotFound("missing")
+        raise ValueError("password=hunter2")
+
+
+@pytest.fixture
+def troubled() -> _Troubled:
+    return _Troubled()
+
+
+@pytest.fixture
+def stub(troubled: _Troubled) -> Iterator[OperationServiceStub]:
+    with served([_registration(troubled)], admitted=2) as channel:
+        yield OperationServiceStub(channel)
+        troubled.gate.open()
+
+
+def _registration(servicer: OperationServiceServicer) -> Registration:
+    return Registration(
+        operation_service_pb2_grpc.add_OperationServiceServicer_to_server,
+        servicer,
+        operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"],
+    )
+
+
+def _assert_tells_nothing(error: grpc.RpcError) -> None:
+    status = rpc_status.from_call(error)  # type: ignore[arg-type] # what a stub raises is a Call too
+    assert status is not None
+    assert error.code() == grpc.StatusCode.INTERNAL
+    info = error_details_pb2.ErrorInfo()
+    assert status.details[0].Unpack(info)
+    assert info.reason == "INTERNAL"
+    assert info.metadata["incident_id"] in status.message
+    assert len(info.metadata["incident_id"]) == 36
+    assert "hunter2" not in str(error) + str(status)
+    assert "ValueError" not in str(error) + str(status)
+
+
+def test_an_unforeseen_error_is_internal_with_an_incident_id_and_without_its_text(
+    stub: OperationServiceStub, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetOperation(GetOperationRequest(operation_id="broken"))
+    _assert_tells_nothing(caught.value)
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.ListOperations(ListOperationsRequest())
+    _assert_tells_nothing(caught.value)
+    assert "hunter2" in capsys.readouterr().out  # structlog's default, unconfigured
+
+
+def test_an_unforeseen_error_in_a_stream_is_internal_too_after_what_was_sent(stub: OperationServiceStub):
+    stream = stub.WatchOperation(WatchOperationRequest(operation_id="x"))
+    assert next(stream) == WatchOperationResponse()
+    with pytest.raises(grpc.RpcError) as caught:
+        next(stream)
+    _assert_tells_nothing(caught.value)
+
+
+def test_a_refusal_reaches_the_caller_whole_from_a_call_and_from_a_stream(stub: OperationServiceStub):
+    with pytest.raises(Refusal) as caught:
+        call(stub.GetOperation, GetOperationRequest(operation_id="missing"), timeout_seconds=15)
+    assert (caught.value.code.name, caught.value.reason) == ("NOT_FOUND", "OPERATION_NOT_FOUND")
+    assert caught.value.metadata == {"operation_id": "missing"}
+    with pytest.raises(Refusal) as caught:
+        call(
+            lambda request, timeout: list(stub.WatchOperation(request, timeout=timeout)),
+            WatchOperationRequest(operation_id="missing"),
+            timeout_seconds=15,
+        )
+    assert caught.value.reason == "OPERATION_NOT_FOUND"
+
+
+def test_plain_handlers_run_in_the_servers_own_threads(stub: OperationServiceStub):
+    answer = stub.GetOperation(GetOperationRequest(operation_id="who"))
+    assert answer.operation.id.startswith("handler")
+
+
+def test_too_many_requests_at_once_are_told_when_to_try_again_and_then_let_in(
+    stub: OperationServiceStub, troubled: _Troubled
+):
+    waiting = [stub.GetOperation.future(GetOperationRequest(operation_id="wait")) for _ in range(2)]
+    troubled.gate.reached()
+    refused = _until_refused(stub)
+    status = rpc_status.from_call(refused)  # type: ignore[arg-type] # as above
+    assert refused.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert status is not None
+    retry = error_details_pb2.RetryInfo()
+    assert any(detail.Unpack(retry) for detail in status.details)
+    assert retry.retry_delay.ToMilliseconds() == 500
+    troubled.gate.open()
+    assert all(call.result(timeout=15).HasField("operation") for call in waiting)
+    assert stub.GetOperation(GetOperationRequest(operation_id="who")).HasField("operation")
+
+
+def _until_refused(stub: OperationServiceStub) -> grpc.RpcError:
+    """The second of the two waiting calls may come in a moment after the first."""
+    for _ in range(1000):
+        try:
+            stub.GetOperation(GetOperationRequest(operation_id="who"))
+        except grpc.RpcError as error:
+            return error
+    raise AssertionError("the server admitted more than two requests at once")
+
+
+def test_what_is_turned_away_does_not_count_as_held(stub: OperationServiceStub):
+    for _ in range(5):
+        with pytest.raises(grpc.RpcError):
+            stub.GetOperation(GetOperationRequest(operation_id="broken"))
+    with ThreadPoolExecutor(2) as pool:
+        requests = [GetOperationRequest(operation_id="who")] * 2
+        assert len(list(pool.map(stub.GetOperation, requests))) == 2
+
+
+def test_whatever_is_no_definite_no_is_not_known(stub: OperationServiceStub, troubled: _Troubled):
+    broken, wait = GetOperationRequest(operation_id="broken"), GetOperationRequest(operation_id="wait")
+    with pytest.raises(Unanswered, match="INTERNAL"):
+        call(stub.GetOperation, broken, timeout_seconds=15)
+    with pytest.raises(Unanswered, match="RESOURCE_EXHAUSTED"):
+        call(stub.RetryOperation, RetryOperationRequest(), timeout_seconds=15)
+    with pytest.raises(Unanswered, match="DEADLINE_EXCEEDED"):
+        call(stub.GetOperation, wait, timeout_seconds=0.1)
+    with grpc.insecure_channel(f"127.0.0.1:{free_port()}") as channel:
+        nobody = OperationServiceStub(channel)
+        with pytest.raises(Unanswered, match="UNAVAILABLE"):
+            call(nobody.GetOperation, wait, timeout_seconds=15)
+
+
+def test_health_is_serving_and_reflection_lists_the_services(world: World):
+    with served(registrations(world.engine())) as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        answer = health.Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        asked = [reflection_pb2.ServerReflectionRequest(list_services="")]
+        reflection: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
+        (listed,) = list(reflection.ServerReflectionInfo(iter(asked)))
+        assert {service.name for service in listed.list_services_response.service} == {
+            "stillpoint.operation.v1.OperationService",
+            "stillpoint.operation.v1.EventService",
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1alpha.ServerReflection",
+        }
