@@ -124,7 +124,8 @@ def _things_in_the_way(details: Iterable[Message]) -> Iterator[str]:
                     _thing(each.subject.rpartition("/")[2], each.description) for each in detail.violations
                 )
             case error_details_pb2.BadRequest():
-                yield from (_thing(each.field, each.description) for each in detail.field_violations)
+                # "name" and "is empty": a service's own message has them as this sentence.
+                yield from (f"{each.field} {each.description}" for each in detail.field_violations)
             case _:
                 pass
 

@@ -283,7 +283,22 @@ def test_every_malformed_field_is_printed(services: FakeServices, run: Run):
         ),
     )
     result = run("disk", "create", "x", "--size", 5)
-    assert "  • name: is longer than 65 characters\n  • size_bytes: is no multiple of 4096\n" in result.stderr
+    assert "  • name is longer than 65 characters\n  • size_bytes is no multiple of 4096\n" in result.stderr
+
+
+def test_one_malformed_field_is_one_line(services: FakeServices, run: Run):
+    field = BadRequest.FieldViolation(field="name", description="is empty")
+    services.answer(
+        "DiskService/CreateDisk",
+        disk_pb2.CreateDiskRequest,
+        refuse(
+            grpc.StatusCode.INVALID_ARGUMENT,
+            "name is empty",
+            ErrorInfo(reason="INVALID_REQUEST", domain="stillpoint"),
+            BadRequest(field_violations=[field]),
+        ),
+    )
+    assert run("disk", "create", "", "--size", "1MiB").stderr == "Error: name is empty (INVALID_REQUEST)\n"
 
 
 def test_an_unforeseen_error_is_printed_with_its_incident_id(services: FakeServices, run: Run):

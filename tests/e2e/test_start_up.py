@@ -1,0 +1,85 @@
+"""Services that are stopped, started again, and started where they must not run."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from stillpoint_cli.addresses import Service
+from stillpoint_cli.local import LocalDeployment
+from tests.e2e.images import digest, write_image
+from tests.e2e.processes import PATIENCE_SECONDS, CommandLine, Up, run_service
+from tests.support.servers import free_port
+from tests.support.waiting import eventually
+
+MIB = 1 << 20
+
+
+def must_serve(up: Up, service: Service) -> None:
+    with grpc.insecure_channel(up.addresses.of(service).public) as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=30)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_each_service_ends_with_0_on_sigterm_and_finds_everything_again(tmp_path: Path):
+    folder = tmp_path / "var"
+    stillpoint = CommandLine(folder)
+    with LocalDeployment(folder, free_ports=True) as deployment:
+        made = stillpoint.json("instance", "create", "web-1", "--system", "1MiB", "--data", "1MiB")
+        instance, (disk,) = made["instance"]["id"], made["data_disk_ids"]
+        before, after = (write_image(tmp_path / f"{name}.img", MIB) for name in ("before", "after"))
+        stillpoint.out("disk", "import", disk, before)
+        snapshot = stillpoint.json("snapshot", "create", instance, "--wait")["instance_snapshot"]
+        stillpoint.out("disk", "import", disk, after)
+        shows = [
+            ("instance", "show", instance, "--json"),
+            ("snapshot", "show", snapshot["id"], "--json"),
+        ]
+        shown = stillpoint.out_of_each(shows)
+
+        for pid in deployment.pids.values():
+            os.kill(pid, signal.SIGTERM)
+        eventually(lambda: not deployment.pids, within_seconds=PATIENCE_SECONDS, what="the end of all three")
+        for service in Service:
+            said = deployment.describe_death(service)
+            assert said.startswith(f"{service.module} ended with exit code 0."), said
+
+        deployment.stop()
+        deployment.start()
+        assert stillpoint.out_of_each(shows) == shown
+        (member,) = (each["snapshot_id"] for each in snapshot["members"] if each["disk_id"] == disk)
+        stillpoint.out_of_each(
+            [("disk", "export", source, tmp_path / source) for source in (disk, member)] + [("doctor",)]
+        )
+        assert [digest(tmp_path / source) for source in (disk, member)] == [digest(after), digest(before)]
+
+
+@pytest.mark.parametrize("service", Service)
+def test_without_authentication_no_service_serves_anybody_but_this_machine(service: Service, tmp_path: Path):
+    public, internal = f"0.0.0.0:{free_port()}", f"192.0.2.1:{free_port()}"
+    ran = run_service(service, tmp_path, PUBLIC_ADDRESS=public, INTERNAL_ADDRESS=internal)
+    assert ran.code == 1
+    for host in ("0.0.0.0", "192.0.2.1"):
+        assert f"{host} is not a loopback address; without authentication a service" in ran.err
+
+
+def test_a_second_disk_svc_on_a_store_is_told_which_process_has_it(up: Up, tmp_path: Path):
+    store = up.folder / "store"
+    ran = run_service(Service.DISK, tmp_path, STORE_PATH=str(store))
+    assert ran.code == 1
+    assert f"{store.resolve()} is in use by process {up.services[Service.DISK]}" in ran.err
+    must_serve(up, Service.DISK)
+
+
+@pytest.mark.parametrize("name", ["PUBLIC_ADDRESS", "INTERNAL_ADDRESS"])
+def test_a_service_does_not_share_a_port_with_another(up: Up, name: str, tmp_path: Path):
+    taken = up.addresses.disk.public
+    ran = run_service(Service.COMPUTE, tmp_path, **{name: taken})
+    assert ran.code == 1
+    assert f"Failed to bind to address {taken}" in ran.err
+    must_serve(up, Service.DISK)
