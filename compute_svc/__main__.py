@@ -22,6 +22,7 @@ from svckit.logs import configure_logging
 from svckit.mutations import Mutations
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
+from svckit.startup import run_main
 from svckit.tables import SharedTable
 
 
@@ -67,4 +68,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main("compute_svc", main)

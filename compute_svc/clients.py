@@ -3,7 +3,7 @@
 import grpc
 
 from stillpoint.disk.v1 import disk_pb2, participant_service_pb2, participant_service_pb2_grpc
-from svckit.calls import call
+from svckit.calls import call, patience_seconds
 from svckit.saga import Run
 
 _TIMEOUT_SECONDS = 10.0
@@ -32,7 +32,8 @@ class Disks:
                 for disk in run.input["disks"]
             ],
         )
-        call(self._stub.CreateInstanceDisks, request, timeout_seconds=_TIMEOUT_SECONDS)
+        patience = patience_seconds(run.deadline, _TIMEOUT_SECONDS)
+        call(self._stub.CreateInstanceDisks, request, timeout_seconds=patience)
 
     def withdraw(self, run: Run) -> None:
         request = participant_service_pb2.WithdrawInstanceDisksRequest(

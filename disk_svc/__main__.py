@@ -2,7 +2,7 @@
 
 from disk_svc import sagas
 from disk_svc.block_servicer import BlockServicer
-from disk_svc.blockstore import BlockStore, LmdbBlockStore
+from disk_svc.blockstore import BlockStore, LmdbBlockStore, StoreError
 from disk_svc.models import DiskTable
 from disk_svc.participant_servicer import ParticipantServicer
 from disk_svc.service.blocks import Blocks
@@ -31,13 +31,18 @@ from svckit.memory import keep_large_buffers
 from svckit.mutations import Mutations
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
+from svckit.startup import CannotStart, run_main
 from svckit.tables import SharedTable
 
 
 def main() -> None:
     keep_large_buffers()
     settings = Settings()
-    serve(settings, LmdbBlockStore(settings.store_path))
+    try:
+        store = LmdbBlockStore(settings.store_path)
+    except StoreError as error:
+        raise CannotStart(str(error)) from error
+    serve(settings, store)
 
 
 def serve(settings: Settings, store: BlockStore) -> None:
@@ -96,4 +101,4 @@ def serve(settings: Settings, store: BlockStore) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main("disk_svc", main)

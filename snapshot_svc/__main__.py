@@ -14,6 +14,7 @@ from svckit.logs import configure_logging
 from svckit.mutations import Mutations
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
+from svckit.startup import run_main
 from svckit.tables import SharedTable
 
 
@@ -53,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main("snapshot_svc", main)

@@ -14,12 +14,11 @@ from stillpoint.compute.v1 import participant_service_pb2_grpc as compute_grpc
 from stillpoint.disk.v1 import disk_pb2
 from stillpoint.disk.v1 import participant_service_pb2 as disk
 from stillpoint.disk.v1 import participant_service_pb2_grpc as disk_grpc
-from svckit.calls import call
-from svckit.clock import from_timestamp, utc_now
+from svckit.calls import call, patience_seconds
+from svckit.clock import from_timestamp
 from svckit.saga import Run
 
 _TIMEOUT_SECONDS = 10.0
-_SHORTEST_TIMEOUT_SECONDS = 0.1
 
 _STATES = instance_pb2.Instance
 _STOPPED = (_STATES.STATE_STOPPED, _STATES.STATE_STOPPED_NO_CHARGE)
@@ -27,13 +26,7 @@ _RUNNING_OR_STOPPED = (_STATES.STATE_RUNNING, *_STOPPED)
 
 
 def _patience_seconds(run: Run) -> float:
-    """How long a call before the pivot is waited for: no longer than the saga may take, or a participant that hangs would
-    keep the client waiting beyond the deadline it was promised.
-    """
-    if run.deadline is None:
-        return _TIMEOUT_SECONDS
-    left = (run.deadline - utc_now()).total_seconds()
-    return min(_TIMEOUT_SECONDS, max(left, _SHORTEST_TIMEOUT_SECONDS))
+    return patience_seconds(run.deadline, _TIMEOUT_SECONDS)
 
 
 class Instances:

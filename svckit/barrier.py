@@ -50,6 +50,15 @@ def enter(session: Session, key: str) -> bool:
     return False
 
 
+def refuse_withdrawn(session: Session, key: str) -> None:
+    """Raises StepWithdrawn when the step with this key was undone."""
+    withdrawn = sa.select(ParticipantKey.key).where(
+        ParticipantKey.key == key, ParticipantKey.state == KeyState.WITHDRAWN
+    )
+    if session.scalar(withdrawn) is not None:
+        raise StepWithdrawn(key)
+
+
 def keep_result(session: Session, key: str, result: Sequence[str]) -> None:
     """Keep what a repetition of the step must answer, in the transaction that has the effect."""
     session.execute(sa.update(_KEYS).where(_KEYS.c.key == key).values(result=list(result)))

@@ -6,11 +6,13 @@ RetryInfo, and a code that cannot also mean "it may have happened".
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import grpc
 from grpc_status import rpc_status
 
+from svckit.clock import utc_now
 from svckit.errors import Refusal
 
 _INDEFINITE = {
@@ -20,6 +22,8 @@ _INDEFINITE = {
     grpc.StatusCode.DEADLINE_EXCEEDED,
     grpc.StatusCode.CANCELLED,
 }
+
+_SHORTEST_PATIENCE_SECONDS = 0.1
 
 Response = TypeVar("Response")
 
@@ -41,6 +45,16 @@ def open_channel(address: str) -> grpc.Channel:
             ("grpc.max_metadata_size", 64 * 1024),  # a refusal that names every disk of a large instance
         ],
     )
+
+
+def patience_seconds(deadline: datetime | None, at_most: float) -> float:
+    """How long a call before the pivot is waited for: no longer than its saga may take, or a participant that hangs would
+    keep the client waiting beyond the deadline it was promised.
+    """
+    if deadline is None:
+        return at_most
+    left = (deadline - utc_now()).total_seconds()
+    return min(at_most, max(left, _SHORTEST_PATIENCE_SECONDS))
 
 
 def call(method: Callable[..., Response], request: Any, *, timeout_seconds: float) -> Response:

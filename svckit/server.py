@@ -21,6 +21,7 @@ from svckit.edge import Edge
 from svckit.saga import SagaEngine
 from svckit.saga.retention import purge_forever
 from svckit.settings import ServiceSettings
+from svckit.startup import CannotStart
 
 _MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _OPTIONS = [
@@ -102,5 +103,8 @@ def _server(
         registration.add(registration.servicer, server)
     names = [registration.descriptor.full_name for registration in registrations]
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-    server.add_insecure_port(address)
+    try:
+        server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise CannotStart(f"cannot listen on {address}; is another process there?") from error
     return server

@@ -75,6 +75,7 @@ class Rollbacks:
         """Roll all of them back in one transaction of the store. Raises BytesLost, having changed no disk."""
         with self._realm.database.read() as session:
             reservation = repository.find_reservation(session, key)
+            barrier.refuse_withdrawn(session, key)
         if reservation is None:
             return  # applied before
         with refusing(key):
@@ -200,6 +201,7 @@ class Deletions:
         """Delete what was marked: bytes, then rows."""
         with self._realm.database.read() as session:
             reservation = repository.find_reservation(session, key)
+            barrier.refuse_withdrawn(session, key)
         if reservation is None:
             return  # applied before
         snapshot_ids = [target["snapshot_id"] for target in reservation.targets]

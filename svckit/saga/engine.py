@@ -234,7 +234,9 @@ class SagaEngine:
         step = definition.steps[saga.step]
         run = saga.run()
         if not saga.past_pivot and saga.deadline is not None and utc_now() > saga.deadline:
-            why = saga.last_error or f"{saga.kind} was not past {step.name} in time"
+            why = f"{saga.kind} was not past {step.name} in time"
+            if saga.last_error:
+                why += f": {saga.last_error}"
             return self._turn_back(saga, DependencyUnavailable(saga.id, why))
         try:
             result = step.do(run)
