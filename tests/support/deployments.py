@@ -2,6 +2,7 @@
 names.
 """
 
+import argparse
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ _FEW_CONNECTIONS = {"STILLPOINT_HANDLER_THREADS": "8", "STILLPOINT_SAGA_WORKERS"
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("stillpoint").addoption(
         "--target",
+        type=_addresses,
         metavar="SERVICE=HOST:PORT,…",
         help="run tests/contract against these services instead of starting some: compute=…,disk=…,snapshot=… and, "
         "for the tests that need them, compute-internal=… and disk-internal=…",
@@ -27,15 +29,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def named_target(config: pytest.Config) -> Addresses | None:
     """What `--target` names; an internal address that it does not name is empty."""
-    text: str | None = config.getoption("target")
-    if text is None:
-        return None
+    target: Addresses | None = config.getoption("target")
+    return target
+
+
+def _addresses(text: str) -> Addresses:
     named = dict(part.partition("=")[::2] for part in text.split(","))
-    known = {name for service in Service for name in (service, f"{service}-internal")}
-    missing = [service for service in Service if not named.get(service)]
-    if missing or named.keys() - known:
-        raise pytest.UsageError(
-            f"--target must name compute, disk and snapshot, and nothing but {sorted(known)}"
+    required = {service.value for service in Service}
+    optional = {"compute-internal", "disk-internal"}
+    if not required <= {name for name, address in named.items() if address} <= required | optional:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} does not name compute, disk and snapshot, and perhaps compute-internal and disk-internal"
         )
     return Addresses(
         **{

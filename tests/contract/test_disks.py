@@ -1,0 +1,221 @@
+"""stillpoint.disk.v1.DiskService."""
+
+import pytest
+
+from stillpoint.disk.v1 import disk_pb2
+from stillpoint.disk.v1 import disk_service_pb2 as pb
+from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id
+from tests.contract.error_tables import DISK
+from tests.contract.inside import Inside
+from tests.contract.refusals import invalid, refused
+
+TIB = 1 << 40
+
+
+class TestCreateDisk:
+    def test_makes_a_detached_data_disk_that_reads_zero(self, cloud: Cloud):
+        name = a_name("disk")
+        answer = cloud.disks.CreateDisk(pb.CreateDiskRequest(name=name, size_bytes=2 * MIB))
+        disk = answer.disk
+        assert (disk.name, disk.account_id, disk.size_bytes) == (name, ACCOUNT, 2 * MIB)
+        assert (disk.role, disk.state) == (disk_pb2.Disk.ROLE_DATA, disk_pb2.Disk.STATE_DETACHED)
+        assert (disk.instance_id, disk.source_snapshot_id, disk.operation_id) == ("", "", "")
+        assert disk.manual_snapshots.used == disk.automatic_snapshots.used == 0
+        assert min(disk.manual_snapshots.limit, disk.automatic_snapshots.limit) > 0
+        assert disk == cloud.disk(disk.id)
+        assert cloud.read(disk.id) == bytes(2 * MIB)
+        assert cloud.finish(answer.operation_id).resource_id == disk.id
+
+    def test_makes_a_disk_from_a_snapshot_and_the_two_go_their_own_ways(self, cloud: Cloud):
+        original = cloud.a_disk(size_bytes=2 * MIB)
+        cloud.write(original, (0, b"then"))
+        snapshot_id = cloud.a_disk_snapshot(original)
+        cloud.write(original, (0, b"now!"))
+        copy = cloud.a_disk(source_snapshot_id=snapshot_id)
+        assert cloud.disk(copy).size_bytes == 2 * MIB
+        assert cloud.disk(copy).source_snapshot_id == snapshot_id
+        cloud.write(copy, (2, b"XX"))
+        assert cloud.read(copy, 0, 4) == b"thXX"
+        assert cloud.read(snapshot_id, 0, 4) == b"then"
+        assert cloud.read(original, 0, 4) == b"now!"
+
+    def test_makes_a_larger_disk_from_a_snapshot_which_reads_zero_beyond_it(self, cloud: Cloud):
+        original = cloud.a_disk()
+        cloud.write(original, (MIB - 4, b"tail"))
+        answer = cloud.disks.CreateDisk(
+            pb.CreateDiskRequest(
+                name=a_name("disk"), source_snapshot_id=cloud.a_disk_snapshot(original), size_bytes=2 * MIB
+            )
+        )
+        assert answer.disk.size_bytes == 2 * MIB
+        assert cloud.read(answer.disk.id, MIB - 4) == b"tail" + bytes(MIB)
+
+    @pytest.mark.parametrize("size_bytes", [MIB, MIB + 4096, 64 * TIB])
+    def test_takes_sizes_from_1_mib_to_64_tib(self, cloud: Cloud, size_bytes: int):
+        assert cloud.disk(cloud.a_disk(size_bytes=size_bytes)).size_bytes == size_bytes
+
+    @pytest.mark.parametrize("name", ["x", "n" * 65, "日" * 65])
+    def test_takes_names_of_1_to_65_characters(self, cloud: Cloud, name: str):
+        assert cloud.disk(cloud.a_disk(name=name)).name == name
+
+    @pytest.mark.parametrize(
+        "size_bytes",
+        [0, -1, -4096, 1, 4096, MIB - 1, MIB + 1, MIB + 512, 64 * TIB + 4096, (1 << 63) - 1, -(1 << 63)],
+    )
+    def test_fails_when_the_size_is_none(self, cloud: Cloud, size_bytes: int):
+        with invalid("size_bytes"):
+            cloud.disks.CreateDisk(pb.CreateDiskRequest(name="disk", size_bytes=size_bytes))
+
+    @pytest.mark.parametrize("name", ["", "n" * 66, " x", "x ", " ", "\t", "a\nb", "a\x00b", "a\x7fb"])
+    def test_fails_when_the_name_is_none(self, cloud: Cloud, name: str):
+        with invalid("name"):
+            cloud.disks.CreateDisk(pb.CreateDiskRequest(name=name, size_bytes=MIB))
+
+    def test_fails_when_several_fields_are_malformed_and_names_all_of_them(self, cloud: Cloud):
+        with invalid("request_id", "name", "size_bytes", "source_snapshot_id"):
+            cloud.disks.CreateDisk(
+                pb.CreateDiskRequest(request_id="1", size_bytes=-1, source_snapshot_id="SNAP")
+            )
+
+    def test_fails_when_the_source_snapshot_is_not_there(self, cloud: Cloud):
+        unknown = an_unknown_id("snap")
+        with refused("NOT_FOUND", "SNAPSHOT_NOT_FOUND", DISK) as refusal:
+            cloud.a_disk(source_snapshot_id=unknown)
+        assert refusal.metadata == {"snapshot_id": unknown}
+
+    def test_fails_when_the_source_snapshot_is_not_available(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance()
+        with inside.snapshotting(machine.id) as point:
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_STATE", DISK) as refusal:
+                cloud.a_disk(source_snapshot_id=point.members[0].snapshot_id)
+        assert refusal.metadata["state"] == "CREATING"
+
+    def test_fails_when_the_disk_is_smaller_than_its_source(self, cloud: Cloud):
+        snapshot_id = cloud.a_disk_snapshot(cloud.a_disk(size_bytes=2 * MIB))
+        with refused("INVALID_ARGUMENT", "SIZE_TOO_SMALL", DISK) as refusal:
+            cloud.disks.CreateDisk(
+                pb.CreateDiskRequest(name="disk", source_snapshot_id=snapshot_id, size_bytes=MIB)
+            )
+        assert refusal.metadata == {"snapshot_id": snapshot_id, "size_bytes": str(2 * MIB)}
+        assert refusal.fields == ["size_bytes"]
+
+
+class TestGetDisk:
+    def test_fails_when_the_disk_is_not_there(self, cloud: Cloud):
+        unknown = an_unknown_id("disk")
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK) as refusal:
+            cloud.disk(unknown)
+        assert refusal.metadata == {"disk_id": unknown}
+
+    @pytest.mark.parametrize("malformed", ["", "DISK-1", "disk 1", "../disk", "d" * 65])
+    def test_fails_when_the_id_is_malformed(self, cloud: Cloud, malformed: str):
+        with invalid("disk_id"):
+            cloud.disk(malformed)
+
+    def test_shows_the_task_and_its_operation_while_one_works_on_the_disk(self, cloud: Cloud, inside: Inside):
+        disk_id = cloud.a_disk()
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+        with inside.rolling_back((disk_id, snapshot_id)) as operation_id:
+            disk = cloud.disk(disk_id)
+        assert (disk.state, disk.operation_id) == (disk_pb2.Disk.STATE_ROLLING_BACK, operation_id)
+        assert cloud.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
+
+    def test_counts_the_snapshot_slots_that_are_taken(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        cloud.a_disk_snapshot(disk_id)
+        cloud.a_disk_snapshot(disk_id)
+        disk = cloud.disk(disk_id)
+        assert (disk.manual_snapshots.used, disk.automatic_snapshots.used) == (2, 0)
+
+
+class TestListDisks:
+    def test_lists_newest_first_and_narrows_by_instance_and_state(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance(data_disks=2)
+        assert listed(cloud, machine.id) == sorted(machine.disk_ids, reverse=True)
+        assert listed(cloud, machine.id, disk_pb2.Disk.STATE_RUNNING) == [machine.system_disk_id]
+        assert set(listed(cloud, machine.id, disk_pb2.Disk.STATE_MOUNTED)) == set(machine.data_disk_ids)
+        assert listed(cloud, machine.id, disk_pb2.Disk.STATE_DETACHED) == []
+        with inside.snapshotting(machine.id):
+            assert set(listed(cloud, machine.id, disk_pb2.Disk.STATE_SNAPSHOTTING)) == set(machine.disk_ids)
+            assert listed(cloud, machine.id, disk_pb2.Disk.STATE_MOUNTED) == []
+
+    @pytest.mark.parametrize(
+        ("request_", "field"),
+        [
+            (pb.ListDisksRequest(page_size=-1), "page_size"),
+            (
+                pb.ListDisksRequest(filter=pb.ListDisksRequest.Filter(instance_id="No Id")),
+                "filter.instance_id",
+            ),
+        ],
+    )
+    def test_fails_when_page_size_is_negative_or_a_filter_value_malformed(
+        self, cloud: Cloud, request_: pb.ListDisksRequest, field: str
+    ):
+        with invalid(field):
+            cloud.disks.ListDisks(request_)
+
+
+class TestDeleteDisk:
+    def test_deletes_a_detached_disk_whose_snapshots_stay_and_become_new_disks(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        cloud.write(disk_id, (4096, b"outlives its disk"))
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+        answer = cloud.disks.DeleteDisk(pb.DeleteDiskRequest(disk_id=disk_id))
+        cloud.finish(answer.operation_id)
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
+            cloud.disk(disk_id)
+        assert cloud.disk_snapshot(snapshot_id).disk_id == disk_id
+        assert cloud.read(snapshot_id, 4096, 17) == b"outlives its disk"
+        assert cloud.read(cloud.a_disk(source_snapshot_id=snapshot_id), 4096, 17) == b"outlives its disk"
+
+    def test_fails_when_the_disk_is_not_there(self, cloud: Cloud):
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
+            cloud.delete_disk(an_unknown_id("disk"))
+
+    def test_fails_when_the_disk_is_gone_already(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        cloud.delete_disk(disk_id)
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
+            cloud.delete_disk(disk_id)
+
+    @pytest.mark.parametrize(("which", "state"), [(0, "RUNNING"), (1, "MOUNTED")])
+    def test_fails_when_the_disk_is_not_detached(self, cloud: Cloud, which: int, state: str):
+        disk_id = cloud.an_instance(data_disks=1).disk_ids[which]
+        with refused("FAILED_PRECONDITION", "DISK_STATE", DISK) as refusal:
+            cloud.delete_disk(disk_id)
+        assert refusal.metadata == {"disk_id": disk_id, "state": state}
+        assert cloud.disk(disk_id).id == disk_id
+
+    def test_fails_when_an_operation_works_on_the_disk(self, cloud: Cloud, inside: Inside):
+        disk_id = cloud.a_disk()
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+        with inside.rolling_back((disk_id, snapshot_id)) as operation_id:
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK) as refusal:
+                cloud.delete_disk(disk_id)
+        assert refusal.metadata == {
+            "disk_id": disk_id,
+            "state": "ROLLING_BACK",
+            "operation_id": operation_id,
+        }
+        assert refusal.violations == [("DISK_BUSY", f"disk/{disk_id}")]
+
+    def test_fails_when_the_disk_is_mounted_and_has_a_task_and_says_both(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance(data_disks=1)
+        with inside.snapshotting(machine.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+                cloud.delete_disk(machine.data_disk_ids[0])
+        assert {kind for kind, _ in refusal.violations} == {"DISK_BUSY", "DISK_STATE"}
+
+    def test_fails_when_the_id_is_empty(self, cloud: Cloud):
+        with invalid("disk_id"):
+            cloud.delete_disk("")
+
+
+def listed(
+    cloud: Cloud,
+    instance_id: str,
+    state: "disk_pb2.Disk.State.ValueType" = disk_pb2.Disk.STATE_UNSPECIFIED,
+) -> list[str]:
+    request = pb.ListDisksRequest(filter=pb.ListDisksRequest.Filter(instance_id=instance_id, state=state))
+    return [disk.id for disk in cloud.disks.ListDisks(request).disks]
