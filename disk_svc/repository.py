@@ -113,6 +113,14 @@ def move_idle_disk(
     return rows_changed(done) == 1
 
 
+def detached_among(session: Session, disk_ids: Collection[str]) -> Sequence[str]:
+    """Which of the disks are on no instance. A repeated detach fences these only: a disk that has been attached again since
+    has writers that are none of its business.
+    """
+    query = sa.select(Disk.id).where(Disk.id.in_(disk_ids), Disk.attachment == Attachment.DETACHED)
+    return session.scalars(query).all()
+
+
 def detach_disks(session: Session, disk_ids: Collection[str]) -> None:
     session.execute(
         sa.update(_DISKS)

@@ -125,8 +125,9 @@ class Disks:
                 repository.detach_disks(session, data)
                 barrier.keep_result(session, key, data)
             detached = barrier.kept_result(session, key)
+            unattached = repository.detached_among(session, detached)
             doomed = [disk.id for disk in repository.disks_with_task(session, operation_id, Task.DELETING)]
-        self._realm.store.fence(detached)
+        self._realm.store.fence(unattached)
         for disk_id in doomed:
             self._realm.store.delete_volume(disk_id)
         with self._realm.database.write() as session:
@@ -153,7 +154,8 @@ class Disks:
                     here=(Attachment.MOUNTED, instance_id),
                     there=(Attachment.DETACHED, ""),
                 )
-        self._realm.store.fence([disk_id])
+            detached = repository.detached_among(session, [disk_id])
+        self._realm.store.fence(detached)
 
     def _move_idle(
         self, session: Session, disk: Disk, *, here: tuple[Attachment, str], there: tuple[Attachment, str]

@@ -229,6 +229,20 @@ class TestWriteBlocks:
             with refused("ABORTED", "WRITER_FENCED", DISK):
                 writer.write((0, b"late"))
 
+    def test_is_not_fenced_by_a_detachment_that_is_repeated_after_the_disk_was_attached_again(
+        self, cloud: Cloud, inside: Inside, open_writer: Opened
+    ):
+        machine = cloud.an_instance(data_disks=1)
+        [disk_id] = machine.data_disk_ids
+        detachment = inside.detach_request(machine.id, disk_id)
+        inside.disk.DetachDisk(detachment)
+        cloud.attach(machine.id, disk_id)
+        writer = open_writer(disk_id)
+        writer.write((0, b"1"))
+        inside.disk.DetachDisk(detachment)
+        writer.write((1, b"2"))
+        assert cloud.read(disk_id, 0, 2) == b"12"
+
     def test_is_not_fenced_by_a_snapshot(self, cloud: Cloud, open_writer: Opened):
         machine = cloud.an_instance()
         writer = open_writer(machine.system_disk_id)
