@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from compute_svc.models import Account, Instance
-from compute_svc.states import InstanceState, Standing
+from compute_svc.states import STARTABLE, InstanceState, Standing
 from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import insert_unless_exists, rows_changed, table_of
@@ -61,6 +61,21 @@ def change_free_instance(
             _INSTANCES.c.lease_operation_id == "",
         )
         .values(update_time=utc_now(), **values)
+    )
+    return rows_changed(done) == 1
+
+
+def start_free_instance(session: Session, instance_id: str) -> bool:
+    """Start an instance that is stopped, that no operation holds, and no rollback of which ended half done."""
+    done = session.execute(
+        sa.update(_INSTANCES)
+        .where(
+            _INSTANCES.c.id == instance_id,
+            _INSTANCES.c.state.in_(STARTABLE),
+            _INSTANCES.c.lease_operation_id == "",
+            _INSTANCES.c.rollback_incomplete.is_(sa.false()),
+        )
+        .values(state=InstanceState.RUNNING, update_time=utc_now())
     )
     return rows_changed(done) == 1
 

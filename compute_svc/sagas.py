@@ -60,7 +60,7 @@ def _delete_instance(disks: Disks) -> SagaDefinition:
 
     return SagaDefinition(
         kind="delete_instance",
-        # No undo: the call is all or none, and refuses only before it has changed anything.
+        # No undo: the call is all or none, and its refusal is final, so that no earlier try of it takes effect later.
         steps=(Step("release_disks", do=disks.release, record=record, answer=answer),),
         failed=failed,
     )

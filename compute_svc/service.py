@@ -95,11 +95,9 @@ class ComputeService:
 
     def start_instance(self, session: Session, instance_id: str) -> Instance:
         instance = self.get_instance(session, instance_id)
-        if instance.rollback_incomplete:
-            raise RollbackIncomplete(instance_id)
-        if not repository.change_free_instance(
-            session, instance_id, allowed=STARTABLE, state=InstanceState.RUNNING
-        ):
+        if not repository.start_free_instance(session, instance_id):
+            if instance.rollback_incomplete:
+                raise RollbackIncomplete(instance_id)
             raise self._why_not(session, instance_id, STARTABLE)
         return self.get_instance(session, instance_id)
 

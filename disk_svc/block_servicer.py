@@ -21,6 +21,7 @@ from svckit.validation import Checks
 _MESSAGES_AHEAD = 16
 _THREADS = 8
 _MAX_MESSAGE_DATA_BYTES = 4 << 20
+_MAX_EXTENTS = 1024
 
 
 Arguments = ParamSpec("Arguments")
@@ -109,7 +110,8 @@ class BlockServicer(block_service_pb2_grpc.BlockServiceServicer):
 
     async def _durable(self, pending: "_Pending") -> None:
         try:
-            await asyncio.wrap_future(pending.future)
+            # Shielded: a client that goes away must not withdraw this message while those behind it are applied.
+            await asyncio.shield(asyncio.wrap_future(pending.future))
         except store_errors.StoreError as error:
             size_bytes = 0
             if isinstance(error, store_errors.OutOfRange):
@@ -138,9 +140,10 @@ def _check(request: block_service_pb2.WriteBlocksRequest, writer: Writer | None)
                 "disk_id",
                 "names another disk than the first message",
             )
-        check.that(len(request.extents) > 0, "extents", "is empty")
+        count = len(request.extents)
+        check.that(0 < count <= _MAX_EXTENTS, "extents", f"has {count} of 1 to {_MAX_EXTENTS} extents")
         length_bytes = 0
-        for number, extent in enumerate(request.extents):
+        for number, extent in enumerate(request.extents[:_MAX_EXTENTS]):
             check.that(extent.offset_bytes >= 0, f"extents[{number}].offset_bytes", "is negative")
             check.that(len(extent.data) > 0, f"extents[{number}].data", "is empty")
             length_bytes += len(extent.data)

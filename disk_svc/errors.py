@@ -218,9 +218,8 @@ def refusal_for(error: store_errors.StoreError, key: str = "") -> Exception:
             return BytesLost(error.object_id, error.offset_bytes)
         case store_errors.Withdrawn():
             return StepWithdrawn(key)
-        case store_errors.UnknownVolume():
-            return DiskNotFound(error.object_id)
-        case store_errors.UnknownSnapshot():
-            return SnapshotNotFound(error.object_id)
+        case store_errors.UnknownObject():
+            gone = SnapshotNotFound if error.object_id.startswith("snap-") else DiskNotFound
+            return gone(error.object_id)
         case _:
             return error

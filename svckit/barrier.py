@@ -6,15 +6,16 @@ the primary key decides: whoever inserts second waits for the first to commit an
 """
 
 import enum
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from svckit.clock import utc_now
-from svckit.database import UtcDateTime, insert_unless_exists, rows_changed, table_of
-from svckit.errors import StepWithdrawn
+from svckit.database import Database, UtcDateTime, insert_unless_exists, rows_changed, table_of
+from svckit.errors import Refusal, StepWithdrawn
 from svckit.tables import SharedTable
 
 
@@ -48,6 +49,28 @@ def enter(session: Session, key: str) -> bool:
     if state == KeyState.WITHDRAWN:
         raise StepWithdrawn(key)
     return False
+
+
+@contextmanager
+def refusal_is_final(database: Database, key: str) -> Iterator[None]:
+    """For a step that has no undo: once it is refused, no call with its key may take effect any more.
+
+    The saga takes the refusal for an end, while an earlier try, of which it has no answer, may still be on its way: it must
+    not find the way free later. Where that try has taken effect by now, the step is done, and the refusal is dropped.
+    """
+    try:
+        yield
+    except StepWithdrawn:
+        raise
+    except Refusal:
+        with database.write() as session:
+            if _insert(session, key, KeyState.WITHDRAWN):
+                done = False
+            else:
+                state = session.scalar(sa.select(ParticipantKey.state).where(ParticipantKey.key == key))
+                done = state == KeyState.DONE
+        if not done:
+            raise
 
 
 def refuse_withdrawn(session: Session, key: str) -> None:

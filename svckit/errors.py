@@ -124,7 +124,7 @@ class Refusal(Exception):
             messages.append(retry)
         status = status_pb2.Status(code=self.code.value[0], message=_short(self.message))
         for message in messages:
-            status.details.add().Pack(message)
+            status.details.add().Pack(message, deterministic=True)
         return status
 
     @staticmethod

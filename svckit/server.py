@@ -54,9 +54,11 @@ def run_service(
     """Serve until SIGTERM or SIGINT. `forget` drops what the service keeps outside its database for repetitions; `close` runs after the last request and the last saga step, before the database
     closes.
     """
-    asyncio.run(_serve(settings, engine, public, internal, forget))
-    close()
-    engine.database.dispose()
+    try:
+        asyncio.run(_serve(settings, engine, public, internal, forget))
+    finally:
+        close()
+        engine.database.dispose()
 
 
 async def _serve(
@@ -72,11 +74,10 @@ async def _serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
-    edge = Edge(admitted=settings.requests_admitted)
     alive = health.aio.HealthServicer()
     servers = [
-        _server(edge, alive, settings.public_address, public),
-        _server(edge, alive, settings.internal_address, internal),
+        _server(settings.requests_admitted, alive, settings.public_address, public),
+        _server(settings.requests_admitted, alive, settings.internal_address, internal),
     ]
     engine.start()
     purging = asyncio.create_task(purge_forever(engine.database, forget))
@@ -95,9 +96,13 @@ async def _serve(
 
 
 def _server(
-    edge: Edge, alive: health.aio.HealthServicer, address: str, registrations: Sequence[Registration]
+    admitted: int,
+    alive: health.aio.HealthServicer,
+    address: str,
+    registrations: Sequence[Registration],
 ) -> grpc.aio.Server:
-    server = grpc.aio.server(interceptors=[edge], options=_OPTIONS)
+    # Each port has a budget of its own: clients must not turn away the steps of other services' sagas.
+    server = grpc.aio.server(interceptors=[Edge(admitted=admitted)], options=_OPTIONS)
     health_pb2_grpc.add_HealthServicer_to_server(alive, server)
     for registration in registrations:
         registration.add(registration.servicer, server)

@@ -80,7 +80,9 @@ class GroupCommit:
     def _run(self) -> None:
         while batch := self._take():
             # A future that was cancelled in time is not run; from here on it cannot be cancelled.
-            self._commit([change for change in batch if change.future.set_running_or_notify_cancel()])
+            wanted = [change for change in batch if change.future.set_running_or_notify_cancel()]
+            if wanted:
+                self._commit(wanted)
 
     def _take(self) -> list[_Change]:
         """The next batch, in order; empty when closed and drained."""

@@ -180,7 +180,7 @@ class BlockStore(Protocol):
         than the snapshot gets its size. Any snapshot serves, of this volume or of another.
 
         Idempotent by key: the same again does nothing, even if data was written in between. AlreadyUsed: the key stands
-        for something else. UnknownVolume, UnknownSnapshot.
+        for something else. UnknownVolume, UnknownSnapshot. DataLoss: a snapshot's root is damaged; no volume was changed.
         """
 
     def delete_snapshots(self, snapshot_ids: Sequence[str]) -> None:

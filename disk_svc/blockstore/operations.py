@@ -135,25 +135,34 @@ class Operations(Catalogue):
     def _seal(self, snapshot_id: str) -> StoreError | None:
         try:
             record = self.snapshot(snapshot_id)
-            checksum = self._tree.root_checksum(self._versions.get(record.version).root)
+            checksum = self._check_root(snapshot_id, record)
             if record.root_checksum is None:
                 self._take_room(_RECORDS_ROOM_BYTES)
-        except Rotten as rot:
-            return DataLoss(snapshot_id, rot.offset_bytes)
-        except (UnknownSnapshot, OutOfSpace) as refusal:
-            return refusal
+        except (DataLoss, UnknownSnapshot, OutOfSpace) as error:
+            return error
         if record.root_checksum is None:
             sealed = replace(record, root_checksum=checksum)
             self._txn.put(snapshot_id.encode(), dump(sealed), db=self._tables.snapshots)
-        elif record.root_checksum != checksum:
-            return DataLoss(snapshot_id, 0)
         return None
+
+    def _check_root(self, snapshot_id: str, record: SnapshotRecord) -> str:
+        """The checksum of the snapshot's root; raises DataLoss when that is not what was sealed."""
+        try:
+            checksum = self._tree.root_checksum(self._versions.get(record.version).root)
+        except Rotten as rot:
+            raise DataLoss(snapshot_id, rot.offset_bytes) from rot
+        if record.root_checksum not in (None, checksum):
+            raise DataLoss(snapshot_id, 0)
+        return checksum
 
     def restore(self, key: str, restores: Sequence[Restore]) -> None:
         pairs = tuple((restore.volume_id, restore.snapshot_id) for restore in restores)
         if self._recorded(key, "restore", pairs):
             return
         sources = [(self.volume(volume_id), self.snapshot(snapshot_id)) for volume_id, snapshot_id in pairs]
+        self._tree.flush()  # a root written in this very transaction is checked as stored, too
+        for (_, snapshot_id), (_, snapshot) in zip(pairs, sources, strict=True):
+            self._check_root(snapshot_id, snapshot)
         for (volume_id, _), (volume, snapshot) in zip(pairs, sources, strict=True):
             self._versions.kill(volume.version)
             root = self._versions.get(snapshot.version).root

@@ -109,7 +109,7 @@ class Disks:
         self, key: str, operation_id: str, account_id: str, instance_id: str
     ) -> list[str]:
         """Delete the system disk and detach the data disks of an instance, or none; returns which were detached."""
-        with self._realm.database.write() as session:
+        with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
             if barrier.enter(session, key):
                 disks = repository.disks_of_instance(
                     session,
@@ -124,6 +124,7 @@ class Disks:
                 data = [disk.id for disk in disks if disk.role == Role.DATA]
                 repository.detach_disks(session, data)
                 barrier.keep_result(session, key, data)
+        with self._realm.database.read() as session:
             detached = barrier.kept_result(session, key)
             unattached = repository.detached_among(session, detached)
             doomed = [disk.id for disk in repository.disks_with_task(session, operation_id, Task.DELETING)]
@@ -135,18 +136,17 @@ class Disks:
         return detached
 
     def attach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
-        with self._realm.database.write() as session:
-            if not barrier.enter(session, key):
-                return
-            self._move_idle(
-                session,
-                self.get(session, disk_id, account_id=account_id, lock=True),
-                here=(Attachment.DETACHED, ""),
-                there=(Attachment.MOUNTED, instance_id),
-            )
+        with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
+            if barrier.enter(session, key):
+                self._move_idle(
+                    session,
+                    self.get(session, disk_id, account_id=account_id, lock=True),
+                    here=(Attachment.DETACHED, ""),
+                    there=(Attachment.MOUNTED, instance_id),
+                )
 
     def detach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
-        with self._realm.database.write() as session:
+        with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
             if barrier.enter(session, key):
                 self._move_idle(
                     session,
@@ -154,6 +154,7 @@ class Disks:
                     here=(Attachment.MOUNTED, instance_id),
                     there=(Attachment.DETACHED, ""),
                 )
+        with self._realm.database.read() as session:
             detached = repository.detached_among(session, [disk_id])
         self._realm.store.fence(detached)
 

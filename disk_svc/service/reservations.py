@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sqlalchemy.orm import Session
 
 from disk_svc import repository
-from disk_svc.blockstore import Restore
+from disk_svc.blockstore import DataLoss, Restore
 from disk_svc.errors import (
     DOMAIN,
     DiskBusy,
@@ -16,6 +16,7 @@ from disk_svc.errors import (
     SnapshotInState,
     SnapshotInUse,
     SnapshotNotFound,
+    refusal_for,
     refusing,
 )
 from disk_svc.models import Disk
@@ -47,6 +48,7 @@ class Rollbacks:
         among the targets. Idempotent by `key`.
         """
         disk_ids = [target.volume_id for target in targets]
+        self._refuse_lost_bytes([target.snapshot_id for target in targets])
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
                 self._refuse_obstacles(session, account_id, instance_id, targets, lock=True)
@@ -120,6 +122,14 @@ class Rollbacks:
             elif snapshot.state != SnapshotState.AVAILABLE:
                 refusals.append(SnapshotInState(snapshot, SnapshotState.AVAILABLE))
         refuse_all(refusals, DOMAIN)
+
+    def _refuse_lost_bytes(self, snapshot_ids: Sequence[str]) -> None:
+        """What a snapshot stands on is looked at while the rollback can still be refused; a snapshot that is not there is
+        for the rows to refuse.
+        """
+        for error in self._realm.store.seal(snapshot_ids).values():
+            if isinstance(error, DataLoss):
+                raise refusal_for(error)
 
     def _untouched(
         self, session: Session, account_id: str, instance_id: str, targets: Sequence[Restore]

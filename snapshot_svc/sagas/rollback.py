@@ -10,6 +10,7 @@ another snapshot.
 from collections.abc import Mapping
 from typing import Any
 
+import grpc
 from sqlalchemy.orm import Session
 
 from snapshot_svc import convert, repository
@@ -47,6 +48,8 @@ def definition(
         try:
             disks.apply_rollback(run)
         except Refusal as refusal:
+            if refusal.code != grpc.StatusCode.DATA_LOSS:
+                raise
             return {"lost": refusal.message}  # no disk was changed, and trying again cannot help
         return {}
 

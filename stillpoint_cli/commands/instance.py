@@ -142,7 +142,7 @@ def stop(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Stop an instance, as a rollback needs it; or change how a stopped one is charged."""
+    """Stop an instance, as a rollback needs it."""
     response = Connections.of(context).instances.StopInstance(
         StopInstanceRequest(request_id=new_request_id(), instance_id=instance, no_charge=no_charge)
     )

@@ -139,6 +139,7 @@ class TestWriteBlocks:
         ("extents", "field"),
         [
             ([], "extents"),
+            ([(number, b"x") for number in range(1025)], "extents"),
             ([(0, b"")], "extents[0].data"),
             ([(0, b"x"), (5, b"")], "extents[1].data"),
             ([(-1, b"x")], "extents[0].offset_bytes"),

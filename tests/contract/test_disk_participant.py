@@ -108,6 +108,16 @@ class TestReleaseInstanceDisks:
                 inside.disk.ReleaseInstanceDisks(inside.release_request(machine.id))
         assert [cloud.disk(disk_id).instance_id for disk_id in machine.disk_ids] == [machine.id] * 2
 
+    def test_once_refused_an_earlier_try_that_comes_late_takes_no_disk(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance(data_disks=1)
+        request = inside.release_request(machine.id)
+        with inside.snapshotting(machine.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK):
+                inside.disk.ReleaseInstanceDisks(request)
+        with step_withdrawn():
+            inside.disk.ReleaseInstanceDisks(request)
+        assert [cloud.disk(disk_id).instance_id for disk_id in machine.disk_ids] == [machine.id] * 2
+
     def test_fails_when_several_disks_have_tasks_and_names_each(self, cloud: Cloud, inside: Inside):
         machine = cloud.an_instance(data_disks=1)
         with inside.snapshotting(machine.id):
@@ -130,7 +140,7 @@ class TestAttachDisk:
         with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
             inside.disk.AttachDisk(inside.attach_request(an_unknown_id("i"), an_unknown_id("disk")))
 
-    def test_fails_when_the_disk_is_not_detached_and_may_be_asked_again_with_its_key(
+    def test_fails_when_the_disk_is_not_detached_and_an_earlier_try_that_comes_late_has_no_effect(
         self, cloud: Cloud, inside: Inside
     ):
         machine = cloud.an_instance(data_disks=1)
@@ -139,8 +149,9 @@ class TestAttachDisk:
         with refused("FAILED_PRECONDITION", "DISK_STATE", DISK):
             inside.disk.AttachDisk(request)
         cloud.detach(machine.id, disk_id)
-        inside.disk.AttachDisk(request)
-        assert cloud.disk(disk_id).instance_id == request.instance_id
+        with step_withdrawn():
+            inside.disk.AttachDisk(request)
+        assert cloud.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
 
     def test_fails_when_the_disk_has_a_task(self, cloud: Cloud, inside: Inside):
         disk_id = cloud.a_disk()
@@ -150,6 +161,17 @@ class TestAttachDisk:
 
 
 class TestDetachDisk:
+    def test_once_refused_an_earlier_try_that_comes_late_has_no_effect(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance(data_disks=1)
+        [disk_id] = machine.data_disk_ids
+        request = inside.detach_request(machine.id, disk_id)
+        with inside.snapshotting(machine.id):
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+                inside.disk.DetachDisk(request)
+        with step_withdrawn():
+            inside.disk.DetachDisk(request)
+        assert cloud.disk(disk_id).instance_id == machine.id
+
     def test_the_same_key_again_has_one_effect(self, cloud: Cloud, inside: Inside):
         machine = cloud.an_instance(data_disks=1)
         [disk_id] = machine.data_disk_ids

@@ -81,5 +81,5 @@ def test_a_service_does_not_share_a_port_with_another(up: Up, name: str, tmp_pat
     taken = up.addresses.disk.public
     ran = run_service(Service.COMPUTE, tmp_path, **{name: taken})
     assert ran.code == 1
-    assert f"Failed to bind to address {taken}" in ran.err
+    assert f"cannot listen on {taken}" in ran.err
     must_serve(up, Service.DISK)

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 import grpc
 from grpc_health.v1 import health
 
-from svckit.edge import Edge
 from svckit.server import Registration, _server
 
 
@@ -32,7 +31,7 @@ def served(
     async def serve() -> None:
         threads = ThreadPoolExecutor(handler_threads, thread_name_prefix="handler")
         asyncio.get_running_loop().set_default_executor(threads)
-        server = _server(Edge(admitted=admitted), health.aio.HealthServicer(), address, registrations)
+        server = _server(admitted, health.aio.HealthServicer(), address, registrations)
         await server.start()
         ready.set()
         with ThreadPoolExecutor(1) as waiting:

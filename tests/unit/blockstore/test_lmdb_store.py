@@ -202,9 +202,14 @@ def test_a_flipped_bit_in_a_node_is_data_loss_in_reads_seals_and_scrubs_and_recl
             call()
     assert isinstance(store.seal(["s"])["s"], DataLoss)
     assert [loss.object_id for loss in store.scrub()] == ["s"]
+    store.create_volume("good", MIB)
+    write(store, "good", 0, b"good")
+    with pytest.raises(DataLoss):
+        store.restore("back", [Restore("good", "s")])
+    assert store.read("good", 0, 4) == b"good"
     store.create_volume("other", MIB)
     write(store, "other", 0, b"x")
-    for volume in ("v", "other"):
+    for volume in ("v", "other", "good"):
         store.delete_volume(volume)
     store.delete_snapshots(["s"])
     while store.reclaim(10):
