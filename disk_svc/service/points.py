@@ -64,7 +64,7 @@ class Points:
         with self._realm.database.read() as session:
             disks = self._disks(session, account_id, instance_id, lock=False)
             self.refuse_obstacles(session, disks, Kind.MANUAL)
-        return [Member(disk.id, disk.name, disk.role, "", disk.size_bytes) for disk in disks]
+        return _in_order([Member(disk.id, disk.name, disk.role, "", disk.size_bytes) for disk in disks])
 
     def create(
         self,
@@ -106,7 +106,7 @@ class Points:
             for snapshot in snapshots
             for disk in [cut_disks[snapshot.disk_id]]
         ]
-        return sorted(members, key=lambda member: (member.role != Role.SYSTEM, member.disk_id)), cut_time
+        return _in_order(members), cut_time
 
     def withdraw(self, key: str) -> None:
         """Undo `create`, wherever it stopped."""
@@ -217,6 +217,10 @@ class Points:
         if not disks:
             raise InstanceHasNoDisks(instance_id)
         return disks
+
+
+def _in_order(members: Sequence[Member]) -> list[Member]:
+    return sorted(members, key=lambda member: (member.role != Role.SYSTEM, member.disk_id))
 
 
 def _definite(error: Exception | None) -> Refusal | None:
