@@ -6,13 +6,14 @@ from svckit.clock import to_timestamp
 
 
 def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSnapshot:
+    """Of one that was only validated, the fields that it has."""
     return instance_snapshot_pb2.InstanceSnapshot(
         id=row.id,
         name=row.name,
         account_id=row.account_id,
         region=row.region,
         instance_id=row.instance_id,
-        state=instance_snapshot_pb2.InstanceSnapshot.State.Value(f"STATE_{row.state}"),
+        state=instance_snapshot_pb2.InstanceSnapshot.State.Value(f"STATE_{row.state or 'UNSPECIFIED'}"),
         state_reason=row.state_reason,
         operation_id=row.operation_id,
         cut_time=to_timestamp(row.cut_time),

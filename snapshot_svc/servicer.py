@@ -1,9 +1,11 @@
 """The public RPCs of snapshot_svc: proto to use case and back. No SQL, no rules."""
 
+import asyncio
 from typing import Any
 
 from snapshot_svc import convert, repository
 from snapshot_svc.service import SnapshotService
+from snapshot_svc.validations import Validations
 from stillpoint.snapshot.v1 import instance_snapshot_pb2, instance_snapshot_service_pb2_grpc
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
 from svckit import paging
@@ -17,10 +19,16 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
     """stillpoint.snapshot.v1.InstanceSnapshotService."""
 
     def __init__(
-        self, service: SnapshotService, mutations: Mutations, database: Database, region: str
+        self,
+        service: SnapshotService,
+        mutations: Mutations,
+        validations: Validations,
+        database: Database,
+        region: str,
     ) -> None:
         self._service = service
         self._mutations = mutations
+        self._validations = validations
         self._database = database
         self._region = region
 
@@ -31,6 +39,10 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
             check.request_id(request.request_id)
             check.resource_id("instance_id", request.instance_id)
             check.name("name", request.name, required=False)
+        if request.validate_only:
+            arguments = {"instance_id": request.instance_id, "name": request.name}
+            snapshot = await asyncio.to_thread(self._validations.create, arguments)
+            return pb.CreateInstanceSnapshotResponse(instance_snapshot=convert.instance_snapshot(snapshot))
         return await self._mutations.saga(
             request,
             lambda session, operation_id: self._service.create(
@@ -77,6 +89,13 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
         with Checks() as check:
             check.request_id(request.request_id)
             check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+        if request.validate_only:
+            snapshot, untouched = await asyncio.to_thread(
+                self._validations.roll_back, request.instance_snapshot_id
+            )
+            return pb.RollbackInstanceSnapshotResponse(
+                instance_snapshot=convert.instance_snapshot(snapshot), untouched_disk_ids=untouched
+            )
         return await self._mutations.saga(
             request,
             lambda session, operation_id: self._service.roll_back(

@@ -29,19 +29,26 @@ from svckit.saga import Run, SagaDefinition, Step
 _LONGEST_INSTANCE_NAME = 48  # leaves room for the time in 65 characters
 
 
+def lease_instance(
+    instances: Instances, disks: Disks, run: Run, *, validate_only: bool = False
+) -> Mapping[str, Any]:
+    """Returns `name`, the snapshot's. Refuses with everything that stands against it, on the disks too."""
+    try:
+        instance_name = instances.lease_for_snapshot(run, validate_only=validate_only)
+    except Refusal as refusal:
+        if refusal.reason == "INSTANCE_NOT_FOUND":
+            raise
+        refuse_with_disks(refusal, disks.check_point, run)
+        raise
+    stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
+    return {"name": run.input["name"] or f"{instance_name[:_LONGEST_INSTANCE_NAME]}-{stamp}"}
+
+
 def definition(
     service: SnapshotService, instances: Instances, disks: Disks, deadline_seconds: float
 ) -> SagaDefinition:
     def lease(run: Run) -> Mapping[str, Any]:
-        try:
-            instance_name = instances.lease_for_snapshot(run)
-        except Refusal as refusal:
-            if refusal.reason == "INSTANCE_NOT_FOUND":
-                raise
-            refuse_with_disks(refusal, disks.check_point, run)
-            raise
-        stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
-        return {"name": run.input["name"] or f"{instance_name[:_LONGEST_INSTANCE_NAME]}-{stamp}"}
+        return lease_instance(instances, disks, run)
 
     def cut(run: Run) -> Mapping[str, Any]:
         point = disks.create_point(run)
