@@ -49,6 +49,9 @@ app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_
 app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Only say what would be done, or everything that stands in the way.")
+]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not list the disks, do not ask.")]
 
 
@@ -59,18 +62,28 @@ def create(
     name: Annotated[
         str, typer.Option(help="The name; made from the instance's when left out.", show_default=False)
     ] = "",
+    dry_run: DryRunOption = False,
+    *,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Take a snapshot of every disk of an instance, at one moment. Who writes to them is not paused."""
-    connections = Connections.of(context)
-    response = connections.instance_snapshots.CreateInstanceSnapshot(
-        CreateInstanceSnapshotRequest(request_id=new_request_id(), instance_id=instance, name=name)
-    )
-    if wait:
+    request = CreateInstanceSnapshotRequest(instance_id=instance, name=name, validate_only=dry_run)
+    take_snapshot(Connections.of(context), request, wait=wait, as_json=as_json)
+
+
+def take_snapshot(
+    connections: Connections, request: CreateInstanceSnapshotRequest, *, wait: bool, as_json: bool
+) -> None:
+    """Send the request and print its answer."""
+    request.request_id = new_request_id()
+    response = connections.instance_snapshots.CreateInstanceSnapshot(request)
+    if wait and not request.validate_only:
         wait_for(connections, response.operation_id)
         response.instance_snapshot.CopyFrom(_get(connections, response.instance_snapshot.id))
     print_json(response) if as_json else _print_snapshot(response.instance_snapshot)
+    if request.validate_only:
+        say(f"{_DRY_RUN} Nothing stands in the way of this snapshot.")
 
 
 @app.command("list")
@@ -114,6 +127,8 @@ def rollback(
     context: typer.Context,
     snapshot: SnapshotArgument,
     yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    *,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,23 +137,28 @@ def rollback(
     What the disks hold now is lost: take a snapshot first. Disks attached since are left alone.
     """
     connections = Connections.of(context)
-    if not yes:
+    if not yes and not dry_run:
         found = _get(connections, snapshot)
         stderr().print(make_table(found.members, {**_MEMBER_COLUMNS, "NOW": _state_now(connections)}))
         moment = format_time(found.cut_time)
         _ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
     response = connections.instance_snapshots.RollbackInstanceSnapshot(
-        RollbackInstanceSnapshotRequest(request_id=new_request_id(), instance_snapshot_id=snapshot)
+        RollbackInstanceSnapshotRequest(
+            request_id=new_request_id(), instance_snapshot_id=snapshot, validate_only=dry_run
+        )
     )
-    if wait:
+    if wait and not dry_run:
         wait_for(connections, response.operation_id)
         response.instance_snapshot.CopyFrom(_get(connections, snapshot))
     if as_json:
         print_json(response)
     else:
         _print_snapshot(response.instance_snapshot)
+        left = "would be" if dry_run else "was"
         for disk_id in response.untouched_disk_ids:
-            say(f"{disk_id} is on the instance and not in the snapshot: it was left alone.")
+            say(f"{disk_id} is on the instance and not in the snapshot: it {left} left alone.")
+    if dry_run:
+        say(f"{_DRY_RUN} Nothing stands in the way of this rollback.")
 
 
 @app.command()
@@ -198,12 +218,12 @@ def _print_snapshot(snapshot: InstanceSnapshot) -> None:
         snapshot.name,
         {
             "id": snapshot.id,
-            "state": _state(snapshot),
+            "state": _state(snapshot) if snapshot.state else "",
             "because": snapshot.state_reason,
             "instance": snapshot.instance_id,
             "held by": snapshot.operation_id,
-            "moment": format_time(snapshot.cut_time),
-            "asked for": format_time(snapshot.create_time),
+            "moment": format_time(snapshot.cut_time) if snapshot.id else "",
+            "asked for": format_time(snapshot.create_time) if snapshot.id else "",
         },
     )
     if snapshot.members:
@@ -227,6 +247,8 @@ def _state_now(connections: Connections) -> Callable[[Member], Text]:
 def _state(snapshot: InstanceSnapshot) -> Text:
     return styled(enum_name(InstanceSnapshot.State.Name, snapshot.state, "STATE_"))
 
+
+_DRY_RUN = "A dry run: nothing was changed."
 
 _MEMBER_COLUMNS: Columns[Member] = {
     "DISK": lambda member: member.disk_id,

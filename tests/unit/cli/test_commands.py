@@ -410,6 +410,32 @@ def test_a_rollback_with_yes_asks_nothing_and_waits_for_its_end(services: FakeSe
     assert "disk-3 is on the instance and not in the snapshot: it was left alone." in result.stderr
 
 
+def test_a_dry_run_of_a_creation_says_what_would_be_cut_and_waits_for_nothing(
+    services: FakeServices, run: Run
+):
+    would_be = InstanceSnapshot(name="web-1-now", members=[Member(disk_id="disk-1", disk_name="root")])
+    services.answer(
+        "InstanceSnapshotService/CreateInstanceSnapshot",
+        snapshot_pb2.CreateInstanceSnapshotRequest,
+        lambda _: snapshot_pb2.CreateInstanceSnapshotResponse(instance_snapshot=would_be),
+    )
+    result = run("snapshot", "create", "i-1", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert [request.validate_only for request in services.requests] == [True]
+    assert "disk-1" in result.stdout
+    assert "UNSPECIFIED" not in result.stdout
+    assert "A dry run: nothing was changed." in result.stderr
+
+
+def test_a_dry_run_of_a_rollback_asks_nothing_and_waits_for_nothing(services: FakeServices, run: Run):
+    serve_snapshot(services)
+    result = run("snapshot", "rollback", "isnap-1", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert [request.validate_only for request in services.requests] == [True]
+    assert "disk-3 is on the instance and not in the snapshot: it would be left alone." in result.stderr
+    assert "A dry run: nothing was changed." in result.stderr
+
+
 def test_a_deletion_that_is_refused_does_not_stop_the_others(services: FakeServices, run: Run):
     serve_snapshot(services)
     result = run("snapshot", "delete", "isnap-1", "isnap-busy", "isnap-2", typed="y\n")
