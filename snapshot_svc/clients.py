@@ -29,6 +29,12 @@ def _patience_seconds(run: Run) -> float:
     return patience_seconds(run.deadline, _TIMEOUT_SECONDS)
 
 
+def instance_of(run: Run) -> str:
+    """The instance that was named, or the one that the named disk was found on."""
+    instance_id: str = run.input["instance_id"] or run.data["instance_id"]
+    return instance_id
+
+
 class Instances:
     """The lease on the instance."""
 
@@ -49,7 +55,7 @@ class Instances:
             key=run.key("lease"),
             operation_id=run.id,
             account_id=run.account_id,
-            instance_id=run.input["instance_id"],
+            instance_id=instance_of(run),
             allowed_states=states,
             requires_good_standing=True,
             validate_only=validate_only,
@@ -64,7 +70,7 @@ class Instances:
         request = compute.ReleaseInstanceRequest(
             key=run.key("lease"),
             operation_id=run.id,
-            instance_id=run.input["instance_id"],
+            instance_id=instance_of(run),
             rollback_outcome=outcome,
         )
         call(self._stub.ReleaseInstance, request, timeout_seconds=_TIMEOUT_SECONDS)
@@ -84,6 +90,12 @@ class Disks:
 
     # Consistency points
 
+    def locate(self, run: Run) -> Mapping[str, Any]:
+        """Returns `instance_id`: where the disk is."""
+        request = disk.LocateDiskRequest(account_id=run.account_id, disk_id=run.input["disk_id"])
+        response = call(self._stub.LocateDisk, request, timeout_seconds=_patience_seconds(run))
+        return {"instance_id": response.instance_id}
+
     def check_point(self, run: Run) -> list[Mapping[str, Any]]:
         """Refuses as `create_point` would, and changes nothing; returns the members that it would have."""
         return _members(self._create_point(run, validate_only=True).members)
@@ -101,7 +113,8 @@ class Disks:
             key=run.key("cut"),
             operation_id=run.id,
             account_id=run.account_id,
-            instance_id=run.input["instance_id"],
+            instance_id=instance_of(run),
+            disk_id=run.input.get("disk_id", ""),
             instance_snapshot_id=run.resource_id,
             snapshot_name=run.data.get("name", ""),
             validate_only=validate_only,
@@ -139,7 +152,7 @@ class Disks:
             key=run.key("reserve"),
             operation_id=run.id,
             account_id=run.account_id,
-            instance_id=run.input["instance_id"],
+            instance_id=instance_of(run),
             targets=[disk.RollbackTarget(**target) for target in run.input["targets"]],
             validate_only=validate_only,
         )

@@ -33,7 +33,10 @@ class SnapshotService:
             raise InstanceSnapshotNotFound(instance_snapshot_id)
         return snapshot
 
-    def create(self, session: Session, operation_id: str, instance_id: str, name: str) -> SagaStart:
+    def create(
+        self, session: Session, operation_id: str, *, instance_id: str, disk_id: str, name: str
+    ) -> SagaStart:
+        """Of an instance, or of the one that a disk is on; the other id is empty."""
         instance_snapshot_id = new_id("isnap")
         repository.add(
             session,
@@ -45,7 +48,9 @@ class SnapshotService:
             operation_id=operation_id,
         )
         return SagaStart(
-            "create_instance_snapshot", instance_snapshot_id, {"instance_id": instance_id, "name": name}
+            "create_instance_snapshot_from_disk" if disk_id else "create_instance_snapshot",
+            instance_snapshot_id,
+            {"instance_id": instance_id, "disk_id": disk_id, "name": name},
         )
 
     def roll_back(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:

@@ -37,17 +37,22 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
     ) -> pb.CreateInstanceSnapshotResponse:
         with Checks() as check:
             check.request_id(request.request_id)
-            check.resource_id("instance_id", request.instance_id)
+            source = request.WhichOneof("source")
+            check.that(source is not None, "source", "is not set")
+            if source is not None:
+                check.resource_id(source, request.instance_id or request.disk_id)
             check.name("name", request.name, required=False)
+        arguments = {
+            "instance_id": request.instance_id,
+            "disk_id": request.disk_id,
+            "name": request.name,
+        }
         if request.validate_only:
-            arguments = {"instance_id": request.instance_id, "name": request.name}
-            snapshot = await asyncio.to_thread(self._validations.create, arguments)
+            snapshot = await asyncio.to_thread(self._validations.create, **arguments)
             return pb.CreateInstanceSnapshotResponse(instance_snapshot=convert.instance_snapshot(snapshot))
         return await self._mutations.saga(
             request,
-            lambda session, operation_id: self._service.create(
-                session, operation_id, request.instance_id, request.name
-            ),
+            lambda session, operation_id: self._service.create(session, operation_id, **arguments),
             pb.CreateInstanceSnapshotResponse,
         )
 

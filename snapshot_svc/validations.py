@@ -3,10 +3,11 @@ change nothing. There is no row, no operation and no event; the next moment may 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from snapshot_svc.clients import Disks, Instances
+from snapshot_svc.clients import Disks, Instances, instance_of
 from snapshot_svc.models import InstanceSnapshot, Member
 from snapshot_svc.sagas import create, rollback
 from snapshot_svc.service import SnapshotService, rollback_arguments
@@ -36,19 +37,22 @@ class Validations:
         self._disks = disks
         self._region = region
 
-    def create(self, arguments: Mapping[str, Any]) -> InstanceSnapshot:
+    def create(self, *, instance_id: str, disk_id: str, name: str) -> InstanceSnapshot:
         """The snapshot that there would be, as a row that is in no table."""
 
         def ask(run: Run) -> InstanceSnapshot:
+            if disk_id:
+                run = replace(run, data=self._disks.locate(run))
             found = create.lease_instance(self._instances, self._disks, run, validate_only=True)
             return InstanceSnapshot(
                 name=found["name"],
                 account_id=run.account_id,
                 region=self._region,
-                instance_id=run.input["instance_id"],
+                instance_id=instance_of(run),
                 members=[Member(**member) for member in self._disks.check_point(run)],
             )
 
+        arguments = {"instance_id": instance_id, "disk_id": disk_id, "name": name}
         return self._ask(ask, "create_instance_snapshot", arguments)
 
     def roll_back(self, instance_snapshot_id: str) -> tuple[InstanceSnapshot, list[str]]:
