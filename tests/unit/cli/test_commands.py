@@ -427,6 +427,23 @@ def test_a_dry_run_of_a_creation_says_what_would_be_cut_and_waits_for_nothing(
     assert "A dry run: nothing was changed." in result.stderr
 
 
+def test_a_snapshot_of_a_disks_whole_instance_names_the_disk_and_waits(services: FakeServices, run: Run):
+    serve_snapshot(services)
+    services.answer(
+        "InstanceSnapshotService/CreateInstanceSnapshot",
+        snapshot_pb2.CreateInstanceSnapshotRequest,
+        lambda _: snapshot_pb2.CreateInstanceSnapshotResponse(
+            instance_snapshot=InstanceSnapshot(id="isnap-1"), operation_id="op-s-1"
+        ),
+    )
+    result = run("disk", "snapshot", "disk-1", "--whole-instance", "--name", "s")
+    assert result.exit_code == 0, result.output
+    [request] = sent(services, snapshot_pb2.CreateInstanceSnapshotRequest)
+    assert (request.disk_id, request.name) == ("disk-1", "s")
+    assert len(sent(services, operation_pb2.WatchOperationRequest)) == 1
+    assert "disk-2" in result.stdout
+
+
 def test_a_dry_run_of_a_rollback_asks_nothing_and_waits_for_nothing(services: FakeServices, run: Run):
     serve_snapshot(services)
     result = run("snapshot", "rollback", "isnap-1", "--dry-run")
