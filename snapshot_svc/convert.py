@@ -2,7 +2,10 @@
 
 from snapshot_svc.models import InstanceSnapshot
 from stillpoint.snapshot.v1 import instance_snapshot_pb2
+from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
 from svckit.clock import to_timestamp
+from svckit.mutations import Outcome
+from svckit.operations import error_of
 
 
 def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSnapshot:
@@ -29,6 +32,14 @@ def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSn
         ],
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+    )
+
+
+def result(outcome: Outcome) -> pb.BatchDeleteInstanceSnapshotsResponse.Result:
+    return pb.BatchDeleteInstanceSnapshotsResponse.Result(
+        instance_snapshot_id=outcome.item,
+        operation_id=outcome.operation_id,
+        error=error_of(outcome.refusal) if outcome.refusal else None,
     )
 
 

@@ -1,7 +1,10 @@
 """The public RPCs of snapshot_svc: proto to use case and back. No SQL, no rules."""
 
 import asyncio
+from collections import Counter
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from snapshot_svc import convert, repository
 from snapshot_svc.service import SnapshotService
@@ -11,8 +14,10 @@ from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
 from svckit import paging
 from svckit.caller import current_caller
 from svckit.database import Database
-from svckit.mutations import Mutations
+from svckit.mutations import Mutations, SagaStart
 from svckit.validation import Checks
+
+_MOST_IN_A_BATCH = 100
 
 
 class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapshotServiceServicer):
@@ -122,3 +127,27 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
             ),
             pb.DeleteInstanceSnapshotResponse,
         )
+
+    async def BatchDeleteInstanceSnapshots(
+        self, request: pb.BatchDeleteInstanceSnapshotsRequest, context: Any
+    ) -> pb.BatchDeleteInstanceSnapshotsResponse:
+        ids = list(request.instance_snapshot_ids)
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.that(bool(ids), "instance_snapshot_ids", "is empty")
+            check.that(
+                len(ids) <= _MOST_IN_A_BATCH,
+                "instance_snapshot_ids",
+                f"has {len(ids)} ids, which is more than {_MOST_IN_A_BATCH}",
+            )
+            for each, times in Counter(ids[:_MOST_IN_A_BATCH]).items():
+                check.that(times == 1, "instance_snapshot_ids", f"has {each!r} {times} times")
+        outcomes = await self._mutations.batch(request, ids, self._delete_one_of_many)
+        return pb.BatchDeleteInstanceSnapshotsResponse(results=[convert.result(each) for each in outcomes])
+
+    def _delete_one_of_many(
+        self, session: Session, operation_id: str, instance_snapshot_id: str
+    ) -> SagaStart:
+        with Checks() as check:
+            check.resource_id("instance_snapshot_ids", instance_snapshot_id)
+        return self._service.delete(session, operation_id, instance_snapshot_id)
