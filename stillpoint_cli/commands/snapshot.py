@@ -11,8 +11,9 @@ from rich.text import Text
 from stillpoint.disk.v1.disk_service_pb2 import GetDiskRequest
 from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Member
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
+    BatchDeleteInstanceSnapshotsRequest,
+    BatchDeleteInstanceSnapshotsResponse,
     CreateInstanceSnapshotRequest,
-    DeleteInstanceSnapshotRequest,
     ListInstanceSnapshotsRequest,
     RollbackInstanceSnapshotRequest,
 )
@@ -29,13 +30,12 @@ from stillpoint_cli.commands.instance_snapshot import (
     take_snapshot,
 )
 from stillpoint_cli.connections import Connections, new_request_id
-from stillpoint_cli.errors import OperationFailed, code_of, explain
+from stillpoint_cli.errors import OperationFailed, code_of, explain, sum_up
 from stillpoint_cli.following import WaitOption, wait_for
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
     LimitOption,
-    as_dict,
     make_table,
     print_card,
     print_error,
@@ -54,6 +54,8 @@ app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_
 app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
+_MOST_IN_A_BATCH = 100
+
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not list the disks, do not ask.")]
 
 
@@ -159,6 +161,7 @@ def delete(
 ) -> None:
     """Delete instance snapshots with all their members, for good. One that cannot be deleted does not stop the others."""
     connections = Connections.of(context)
+    snapshots = list(dict.fromkeys(snapshots))
     if not yes:
         members = [member for snapshot in snapshots for member in get_snapshot(connections, snapshot).members]
         stderr().print(make_table(members, MEMBER_COLUMNS))
@@ -166,26 +169,41 @@ def delete(
         _ask(
             f"Delete {what} with {len(members)} disk snapshots? They cannot be restored. The disks stay as they are."
         )
-    outcomes = [_delete_one(connections, snapshot, wait=wait, as_json=as_json) for snapshot in snapshots]
+    outcomes = [
+        _finish_deletion(connections, result, wait=wait, as_json=as_json)
+        for begin in range(0, len(snapshots), _MOST_IN_A_BATCH)
+        for result in connections.instance_snapshots.BatchDeleteInstanceSnapshots(
+            BatchDeleteInstanceSnapshotsRequest(
+                request_id=new_request_id(), instance_snapshot_ids=snapshots[begin : begin + _MOST_IN_A_BATCH]
+            )
+        ).results
+    ]
     if not all(outcomes):
         raise typer.Exit(1)
 
 
-def _delete_one(connections: Connections, snapshot: str, *, wait: bool, as_json: bool) -> bool:
+def _finish_deletion(
+    connections: Connections,
+    result: BatchDeleteInstanceSnapshotsResponse.Result,
+    *,
+    wait: bool,
+    as_json: bool,
+) -> bool:
+    snapshot = result.instance_snapshot_id
+    if result.HasField("error"):
+        print_error(f"{snapshot}: {sum_up(result.error)}")
+        return False
     try:
-        response = connections.instance_snapshots.DeleteInstanceSnapshot(
-            DeleteInstanceSnapshotRequest(request_id=new_request_id(), instance_snapshot_id=snapshot)
-        )
         if wait:
-            wait_for(connections, response.operation_id)
+            wait_for(connections, result.operation_id)
     except (grpc.RpcError, OperationFailed) as error:
         print_error(f"{snapshot}: {explain(error)}")
         return False
     if as_json:
-        print_json({"instance_snapshot_id": snapshot, **as_dict(response)})
+        print_json({"instance_snapshot_id": snapshot, "operation_id": result.operation_id})
     else:
         done = "is deleted" if wait else "is being deleted"
-        print_card(f"{snapshot} {done}.", {"operation": response.operation_id})
+        print_card(f"{snapshot} {done}.", {"operation": result.operation_id})
     return True
 
 
