@@ -71,17 +71,23 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
 
     # Consistency points
 
+    def LocateDisk(self, request: pb.LocateDiskRequest, context: Any) -> pb.LocateDiskResponse:
+        with self._realm.database.read() as session:
+            instance_id = self._disks.locate(session, request.account_id, request.disk_id)
+        return pb.LocateDiskResponse(instance_id=instance_id)
+
     def CreateConsistencyPoint(
         self, request: pb.CreateConsistencyPointRequest, context: Any
     ) -> pb.CreateConsistencyPointResponse:
         if request.validate_only:
-            members = self._points.check(request.account_id, request.instance_id)
+            members = self._points.check(request.account_id, request.instance_id, request.disk_id)
             return pb.CreateConsistencyPointResponse(members=[convert.member(member) for member in members])
         members, cut_time = self._points.create(
             request.key,
             request.operation_id,
             account_id=request.account_id,
             instance_id=request.instance_id,
+            must_have=request.disk_id,
             instance_snapshot_id=request.instance_snapshot_id,
             snapshot_name=request.snapshot_name,
         )

@@ -6,6 +6,7 @@ from snapshot_svc.models import SnapshotTable
 from snapshot_svc.service import SnapshotService
 from snapshot_svc.servicer import InstanceSnapshotServicer
 from snapshot_svc.settings import Settings
+from snapshot_svc.validations import Validations
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2, instance_snapshot_service_pb2_grpc
 from svckit import operations
 from svckit.calls import open_channel
@@ -24,27 +25,25 @@ def main() -> None:
     database = Database(settings.database_url, connections=settings.database_connections)
     database.create_tables(SharedTable, SnapshotTable)
     service = SnapshotService(settings.region)
+    instances = Instances(open_channel(settings.compute_address))
+    disks = Disks(open_channel(settings.disk_address))
     engine = SagaEngine(
         database,
-        sagas.definitions(
-            service,
-            Instances(open_channel(settings.compute_address)),
-            Disks(open_channel(settings.disk_address)),
-            settings.deadline_seconds,
-        ),
+        sagas.definitions(service, instances, disks, settings.deadline_seconds),
         operation_prefix="op-s",
         region=settings.region,
         workers=settings.saga_workers,
         lease_seconds=settings.saga_lease_seconds,
     )
     mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
+    validations = Validations(service, database, instances, disks, settings.region)
     run_service(
         settings,
         engine,
         public=[
             Registration(
                 instance_snapshot_service_pb2_grpc.add_InstanceSnapshotServiceServicer_to_server,
-                InstanceSnapshotServicer(service, mutations, database, settings.region),
+                InstanceSnapshotServicer(service, mutations, validations, database, settings.region),
                 instance_snapshot_service_pb2.DESCRIPTOR.services_by_name["InstanceSnapshotService"],
             ),
             *operations.registrations(engine),

@@ -2,7 +2,7 @@
 is not known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import grpc
@@ -29,27 +29,36 @@ def _patience_seconds(run: Run) -> float:
     return patience_seconds(run.deadline, _TIMEOUT_SECONDS)
 
 
+def instance_of(run: Run) -> str:
+    """The instance that was named, or the one that the named disk was found on."""
+    instance_id: str = run.input["instance_id"] or run.data["instance_id"]
+    return instance_id
+
+
 class Instances:
     """The lease on the instance."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = compute_grpc.ParticipantServiceStub(channel)
 
-    def lease_for_snapshot(self, run: Run) -> str:
+    def lease_for_snapshot(self, run: Run, *, validate_only: bool) -> str:
         """Returns the instance's name."""
-        return self._lease(run, _RUNNING_OR_STOPPED)
+        return self._lease(run, _RUNNING_OR_STOPPED, validate_only=validate_only)
 
-    def lease_for_rollback(self, run: Run) -> None:
-        self._lease(run, _STOPPED)
+    def lease_for_rollback(self, run: Run, *, validate_only: bool) -> None:
+        self._lease(run, _STOPPED, validate_only=validate_only)
 
-    def _lease(self, run: Run, states: "tuple[instance_pb2.Instance.State.ValueType, ...]") -> str:
+    def _lease(
+        self, run: Run, states: "tuple[instance_pb2.Instance.State.ValueType, ...]", *, validate_only: bool
+    ) -> str:
         request = compute.LeaseInstanceRequest(
             key=run.key("lease"),
             operation_id=run.id,
             account_id=run.account_id,
-            instance_id=run.input["instance_id"],
+            instance_id=instance_of(run),
             allowed_states=states,
             requires_good_standing=True,
+            validate_only=validate_only,
         )
         return call(self._stub.LeaseInstance, request, timeout_seconds=_patience_seconds(run)).instance.name
 
@@ -61,7 +70,7 @@ class Instances:
         request = compute.ReleaseInstanceRequest(
             key=run.key("lease"),
             operation_id=run.id,
-            instance_id=run.input["instance_id"],
+            instance_id=instance_of(run),
             rollback_outcome=outcome,
         )
         call(self._stub.ReleaseInstance, request, timeout_seconds=_TIMEOUT_SECONDS)
@@ -81,25 +90,22 @@ class Disks:
 
     # Consistency points
 
-    def check_point(self, run: Run) -> None:
-        """Refuses as `create_point` would, and changes nothing."""
-        self._create_point(run, validate_only=True)
+    def locate(self, run: Run) -> Mapping[str, Any]:
+        """Returns `instance_id`: where the disk is."""
+        request = disk.LocateDiskRequest(account_id=run.account_id, disk_id=run.input["disk_id"])
+        response = call(self._stub.LocateDisk, request, timeout_seconds=_patience_seconds(run))
+        return {"instance_id": response.instance_id}
+
+    def check_point(self, run: Run) -> list[Mapping[str, Any]]:
+        """Refuses as `create_point` would, and changes nothing; returns the members that it would have."""
+        return _members(self._create_point(run, validate_only=True).members)
 
     def create_point(self, run: Run) -> Mapping[str, Any]:
         """Returns `cut_time` (ISO) and `members`."""
         response = self._create_point(run, validate_only=False)
         return {
             "cut_time": from_timestamp(response.cut_time).isoformat(),
-            "members": [
-                {
-                    "disk_id": member.disk_id,
-                    "disk_name": member.disk_name,
-                    "is_system_disk": member.role == disk_pb2.Disk.ROLE_SYSTEM,
-                    "snapshot_id": member.snapshot_id,
-                    "size_bytes": member.size_bytes,
-                }
-                for member in response.members
-            ],
+            "members": _members(response.members),
         }
 
     def _create_point(self, run: Run, *, validate_only: bool) -> disk.CreateConsistencyPointResponse:
@@ -107,7 +113,8 @@ class Disks:
             key=run.key("cut"),
             operation_id=run.id,
             account_id=run.account_id,
-            instance_id=run.input["instance_id"],
+            instance_id=instance_of(run),
+            disk_id=run.input.get("disk_id", ""),
             instance_snapshot_id=run.resource_id,
             snapshot_name=run.data.get("name", ""),
             validate_only=validate_only,
@@ -132,26 +139,25 @@ class Disks:
 
     # Rollback
 
-    def check_rollback(self, run: Run) -> None:
-        """Refuses as `reserve_rollback` would, and changes nothing."""
-        self._reserve_rollback(run, validate_only=True)
+    def check_rollback(self, run: Run) -> Mapping[str, Any]:
+        """Refuses and answers as `reserve_rollback` would, and changes nothing."""
+        return self._reserve_rollback(run, validate_only=True)
 
     def reserve_rollback(self, run: Run) -> Mapping[str, Any]:
         """Returns `untouched_disk_ids`: what is on the instance and is not rolled back."""
-        return {
-            "untouched_disk_ids": list(self._reserve_rollback(run, validate_only=False).untouched_disk_ids)
-        }
+        return self._reserve_rollback(run, validate_only=False)
 
-    def _reserve_rollback(self, run: Run, *, validate_only: bool) -> disk.ReserveRollbackResponse:
+    def _reserve_rollback(self, run: Run, *, validate_only: bool) -> Mapping[str, Any]:
         request = disk.ReserveRollbackRequest(
             key=run.key("reserve"),
             operation_id=run.id,
             account_id=run.account_id,
-            instance_id=run.input["instance_id"],
+            instance_id=instance_of(run),
             targets=[disk.RollbackTarget(**target) for target in run.input["targets"]],
             validate_only=validate_only,
         )
-        return call(self._stub.ReserveRollback, request, timeout_seconds=_patience_seconds(run))
+        response = call(self._stub.ReserveRollback, request, timeout_seconds=_patience_seconds(run))
+        return {"untouched_disk_ids": list(response.untouched_disk_ids)}
 
     def withdraw_rollback(self, run: Run) -> None:
         request = disk.WithdrawRollbackRequest(key=run.key("reserve"))
@@ -179,3 +185,16 @@ class Disks:
     def apply_deletion(self, run: Run) -> None:
         request = disk.ApplySnapshotDeletionRequest(key=run.key("reserve"))
         call(self._stub.ApplySnapshotDeletion, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+
+def _members(members: Iterable[disk.PointMember]) -> list[Mapping[str, Any]]:
+    return [
+        {
+            "disk_id": member.disk_id,
+            "disk_name": member.disk_name,
+            "is_system_disk": member.role == disk_pb2.Disk.ROLE_SYSTEM,
+            "snapshot_id": member.snapshot_id,
+            "size_bytes": member.size_bytes,
+        }
+        for member in members
+    ]

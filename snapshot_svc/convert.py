@@ -2,17 +2,21 @@
 
 from snapshot_svc.models import InstanceSnapshot
 from stillpoint.snapshot.v1 import instance_snapshot_pb2
+from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
 from svckit.clock import to_timestamp
+from svckit.mutations import Outcome
+from svckit.operations import error_of
 
 
 def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSnapshot:
+    """Of one that was only validated, the fields that it has."""
     return instance_snapshot_pb2.InstanceSnapshot(
         id=row.id,
         name=row.name,
         account_id=row.account_id,
         region=row.region,
         instance_id=row.instance_id,
-        state=instance_snapshot_pb2.InstanceSnapshot.State.Value(f"STATE_{row.state}"),
+        state=instance_snapshot_pb2.InstanceSnapshot.State.Value(f"STATE_{row.state or 'UNSPECIFIED'}"),
         state_reason=row.state_reason,
         operation_id=row.operation_id,
         cut_time=to_timestamp(row.cut_time),
@@ -28,6 +32,14 @@ def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSn
         ],
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+    )
+
+
+def result(outcome: Outcome) -> pb.BatchDeleteInstanceSnapshotsResponse.Result:
+    return pb.BatchDeleteInstanceSnapshotsResponse.Result(
+        instance_snapshot_id=outcome.item,
+        operation_id=outcome.operation_id,
+        error=error_of(outcome.refusal) if outcome.refusal else None,
     )
 
 

@@ -1,6 +1,7 @@
 """The use cases of snapshot_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -32,7 +33,10 @@ class SnapshotService:
             raise InstanceSnapshotNotFound(instance_snapshot_id)
         return snapshot
 
-    def create(self, session: Session, operation_id: str, instance_id: str, name: str) -> SagaStart:
+    def create(
+        self, session: Session, operation_id: str, *, instance_id: str, disk_id: str, name: str
+    ) -> SagaStart:
+        """Of an instance, or of the one that a disk is on; the other id is empty."""
         instance_snapshot_id = new_id("isnap")
         repository.add(
             session,
@@ -44,19 +48,21 @@ class SnapshotService:
             operation_id=operation_id,
         )
         return SagaStart(
-            "create_instance_snapshot", instance_snapshot_id, {"instance_id": instance_id, "name": name}
+            "create_instance_snapshot_from_disk" if disk_id else "create_instance_snapshot",
+            instance_snapshot_id,
+            {"instance_id": instance_id, "disk_id": disk_id, "name": name},
         )
 
     def roll_back(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
         snapshot = self._take(session, operation_id, instance_snapshot_id, CAN_ROLL_BACK)
-        targets = [
-            {"disk_id": member.disk_id, "snapshot_id": member.snapshot_id} for member in snapshot.members
-        ]
-        return SagaStart(
-            "roll_back_instance_snapshot",
-            instance_snapshot_id,
-            {"instance_id": snapshot.instance_id, "targets": targets},
-        )
+        return SagaStart("roll_back_instance_snapshot", instance_snapshot_id, rollback_arguments(snapshot))
+
+    def check_roll_back(self, session: Session, instance_snapshot_id: str) -> InstanceSnapshot:
+        """Refuse as `roll_back` would, and change nothing."""
+        snapshot = self.get(session, instance_snapshot_id)
+        if snapshot.state not in CAN_ROLL_BACK or snapshot.operation_id:
+            raise InstanceSnapshotInState(snapshot.id, snapshot.state, snapshot.operation_id, CAN_ROLL_BACK)
+        return snapshot
 
     def delete(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
         self._take(session, operation_id, instance_snapshot_id, CAN_BE_DELETED)
@@ -69,3 +75,8 @@ class SnapshotService:
         if not repository.take(session, instance_snapshot_id, operation_id, allowed=allowed):
             raise InstanceSnapshotInState(snapshot.id, snapshot.state, snapshot.operation_id, allowed)
         return snapshot
+
+
+def rollback_arguments(snapshot: InstanceSnapshot) -> dict[str, Any]:
+    targets = [{"disk_id": member.disk_id, "snapshot_id": member.snapshot_id} for member in snapshot.members]
+    return {"instance_id": snapshot.instance_id, "targets": targets}

@@ -1,26 +1,39 @@
 """The public RPCs of snapshot_svc: proto to use case and back. No SQL, no rules."""
 
+import asyncio
+from collections import Counter
 from typing import Any
+
+from sqlalchemy.orm import Session
 
 from snapshot_svc import convert, repository
 from snapshot_svc.service import SnapshotService
+from snapshot_svc.validations import Validations
 from stillpoint.snapshot.v1 import instance_snapshot_pb2, instance_snapshot_service_pb2_grpc
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
 from svckit import paging
 from svckit.caller import current_caller
 from svckit.database import Database
-from svckit.mutations import Mutations
+from svckit.mutations import Mutations, SagaStart
 from svckit.validation import Checks
+
+_MOST_IN_A_BATCH = 100
 
 
 class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapshotServiceServicer):
     """stillpoint.snapshot.v1.InstanceSnapshotService."""
 
     def __init__(
-        self, service: SnapshotService, mutations: Mutations, database: Database, region: str
+        self,
+        service: SnapshotService,
+        mutations: Mutations,
+        validations: Validations,
+        database: Database,
+        region: str,
     ) -> None:
         self._service = service
         self._mutations = mutations
+        self._validations = validations
         self._database = database
         self._region = region
 
@@ -29,13 +42,22 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
     ) -> pb.CreateInstanceSnapshotResponse:
         with Checks() as check:
             check.request_id(request.request_id)
-            check.resource_id("instance_id", request.instance_id)
+            source = request.WhichOneof("source")
+            check.that(source is not None, "source", "is not set")
+            if source is not None:
+                check.resource_id(source, request.instance_id or request.disk_id)
             check.name("name", request.name, required=False)
+        arguments = {
+            "instance_id": request.instance_id,
+            "disk_id": request.disk_id,
+            "name": request.name,
+        }
+        if request.validate_only:
+            snapshot = await asyncio.to_thread(self._validations.create, **arguments)
+            return pb.CreateInstanceSnapshotResponse(instance_snapshot=convert.instance_snapshot(snapshot))
         return await self._mutations.saga(
             request,
-            lambda session, operation_id: self._service.create(
-                session, operation_id, request.instance_id, request.name
-            ),
+            lambda session, operation_id: self._service.create(session, operation_id, **arguments),
             pb.CreateInstanceSnapshotResponse,
         )
 
@@ -77,6 +99,13 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
         with Checks() as check:
             check.request_id(request.request_id)
             check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+        if request.validate_only:
+            snapshot, untouched = await asyncio.to_thread(
+                self._validations.roll_back, request.instance_snapshot_id
+            )
+            return pb.RollbackInstanceSnapshotResponse(
+                instance_snapshot=convert.instance_snapshot(snapshot), untouched_disk_ids=untouched
+            )
         return await self._mutations.saga(
             request,
             lambda session, operation_id: self._service.roll_back(
@@ -98,3 +127,27 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
             ),
             pb.DeleteInstanceSnapshotResponse,
         )
+
+    async def BatchDeleteInstanceSnapshots(
+        self, request: pb.BatchDeleteInstanceSnapshotsRequest, context: Any
+    ) -> pb.BatchDeleteInstanceSnapshotsResponse:
+        ids = list(request.instance_snapshot_ids)
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.that(bool(ids), "instance_snapshot_ids", "is empty")
+            check.that(
+                len(ids) <= _MOST_IN_A_BATCH,
+                "instance_snapshot_ids",
+                f"has {len(ids)} ids, which is more than {_MOST_IN_A_BATCH}",
+            )
+            for each, times in Counter(ids[:_MOST_IN_A_BATCH]).items():
+                check.that(times == 1, "instance_snapshot_ids", f"has {each!r} {times} times")
+        outcomes = await self._mutations.batch(request, ids, self._delete_one_of_many)
+        return pb.BatchDeleteInstanceSnapshotsResponse(results=[convert.result(each) for each in outcomes])
+
+    def _delete_one_of_many(
+        self, session: Session, operation_id: str, instance_snapshot_id: str
+    ) -> SagaStart:
+        with Checks() as check:
+            check.resource_id("instance_snapshot_ids", instance_snapshot_id)
+        return self._service.delete(session, operation_id, instance_snapshot_id)

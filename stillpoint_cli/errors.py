@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from stillpoint.operation.v1.operation_pb2 import Operation
+from stillpoint.operation.v1.operation_pb2 import Operation, OperationError
 from stillpoint_cli.addresses import Service
 
 START_HINT = "`stillpoint up` starts the three services on this machine."
@@ -37,9 +37,11 @@ class OperationFailed(Failure):
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation
-        error = operation.error
-        summary = _sum_up(error.message or "no reason given", error.reason, error.violations)
-        super().__init__(f"operation {operation.id} ({operation.kind}) failed: {summary}")
+        super().__init__(f"operation {operation.id} ({operation.kind}) failed: {sum_up(operation.error)}")
+
+
+def sum_up(error: OperationError) -> str:
+    return _sum_up(error.message or "no reason given", error.reason, error.violations)
 
 
 def explain(error: Exception) -> str | None:

@@ -258,4 +258,5 @@ class DependencyUnavailable(Refusal):
     reason = "DEPENDENCY_UNAVAILABLE"
 
     def __init__(self, operation_id: str, message: str) -> None:
-        super().__init__(message, metadata={"operation_id": operation_id})
+        """`operation_id` is empty where there is no operation: a request was only validated."""
+        super().__init__(message, metadata={"operation_id": operation_id} if operation_id else None)

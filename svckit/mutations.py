@@ -1,8 +1,9 @@
 """How a mutation is accepted, once, and answered: directly, or when its saga has come to its answer."""
 
 import asyncio
+import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,7 +14,7 @@ from svckit.caller import Caller, current_caller
 from svckit.errors import DependencyUnavailable, Refusal
 from svckit.ids import new_id
 from svckit.saga import SagaEngine, journal, requests
-from svckit.saga.journal import SagaState
+from svckit.saga.journal import Saga, SagaState
 from svckit.saga.notices import wait
 
 _LOOK_AGAIN_SECONDS = 0.5
@@ -29,6 +30,17 @@ class SagaStart:
     kind: str
     resource_id: str
     arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item of a batch: its operation has answered when `refusal` is None. `operation_id` is empty when
+    it was refused at admission.
+    """
+
+    item: str
+    operation_id: str
+    refusal: Refusal | None
 
 
 class Mutations:
@@ -89,6 +101,81 @@ class Mutations:
                 return response.FromString(await self._answer(operation_id, changed, look_first=False))
         with self._engine.notices.subscribe(accepted_id) as changed:
             return response.FromString(await self._answer(accepted_id, changed, look_first=True))
+
+    async def batch(
+        self,
+        request: Message,
+        items: Sequence[str],
+        admit: Callable[[Session, str, str], SagaStart],
+    ) -> list[Outcome]:
+        """A mutation that is a saga for each of several items. `admit(session, operation_id, item)` is as in `saga`, and
+        refuses before it has written anything; an item that is refused does not keep the others.
+
+        What became of each at admission is kept as the request's answer, in the transaction that admitted them; what
+        became of it after that is in its saga's row. So a repetition finds both, and says the same.
+        """
+        admitted = await asyncio.to_thread(self._accept_batch, request, items, admit, current_caller())
+        return await asyncio.gather(*(self._outcome(*each) for each in admitted))
+
+    def _accept_batch(
+        self,
+        request: Message,
+        items: Sequence[str],
+        admit: Callable[[Session, str, str], SagaStart],
+        caller: Caller,
+    ) -> list[tuple[str, str, str]]:
+        """Of each item the operation's id, or the refusal as hexadecimal bytes."""
+        found: dict[str, tuple[str, str, str]] = {}
+        sagas: list[Saga] = []
+        with self._database.write() as session:
+            earlier = requests.remember(
+                session, account_id=caller.account_id, request=request, operation_id=""
+            )
+            if earlier is not None:
+                assert earlier.answer is not None  # written by the transaction that wrote the row
+                return [
+                    (item, operation_id, refusal)
+                    for item, operation_id, refusal in json.loads(earlier.answer)
+                ]
+            # In the order of the items, or two batches of the same ones could each wait for a row of the other.
+            for item in sorted(items):
+                operation_id = new_id(self._engine.operation_prefix)
+                try:
+                    start = admit(session, operation_id, item)
+                except Refusal as refusal:
+                    found[item] = (item, "", refusal.to_status().SerializeToString().hex())
+                    continue
+                found[item] = (item, operation_id, "")
+                sagas.append(
+                    self._engine.accept(
+                        session,
+                        start.kind,
+                        operation_id=operation_id,
+                        caller=caller,
+                        resource_id=start.resource_id,
+                        arguments=start.arguments,
+                    )
+                )
+            admitted = [found[item] for item in items]
+            requests.keep_answer(
+                session,
+                account_id=caller.account_id,
+                request=request,
+                answer=json.dumps(admitted).encode(),
+            )
+        for saga in sagas:
+            self._engine.begin(saga)
+        return admitted
+
+    async def _outcome(self, item: str, operation_id: str, refusal: str) -> Outcome:
+        if refusal:
+            return Outcome(item, "", Refusal.from_bytes(bytes.fromhex(refusal)))
+        try:
+            with self._engine.notices.subscribe(operation_id) as changed:
+                await self._answer(operation_id, changed, look_first=True)
+        except Refusal as turned_back:
+            return Outcome(item, operation_id, turned_back)
+        return Outcome(item, operation_id, None)
 
     def _accept(
         self, request: Message, operation_id: str, admit: Callable[[Session, str], SagaStart], caller: Caller

@@ -195,7 +195,10 @@ def _error(saga: Saga) -> operation_pb2.OperationError | None:
         )
     if saga.error is None:
         return None
-    refusal = Refusal.from_bytes(saga.error)
+    return error_of(Refusal.from_bytes(saga.error))
+
+
+def error_of(refusal: Refusal) -> operation_pb2.OperationError:
     return operation_pb2.OperationError(
         code=refusal.code.value[0],
         reason=refusal.reason,

@@ -61,6 +61,15 @@ class Disks:
             raise DiskNotFound(disk_id)
         return disk
 
+    def locate(self, session: Session, account_id: str, disk_id: str) -> str:
+        """The instance that a disk is on."""
+        disk = self.get(session, disk_id, account_id=account_id)
+        if not disk.instance_id:
+            refuse_all(
+                [*([DiskBusy(disk)] if disk.task else []), DiskInState(disk, "on an instance")], DOMAIN
+            )
+        return disk.instance_id
+
     # By themselves
 
     def create(

@@ -20,6 +20,8 @@ from disk_svc.blockstore import Cut
 from disk_svc.errors import (
     DOMAIN,
     DiskBusy,
+    DiskInState,
+    DiskNotFound,
     InstanceHasNoDisks,
     SnapshotQuotaExceeded,
     refusal_for,
@@ -59,12 +61,12 @@ class Points:
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
 
-    def check(self, account_id: str, instance_id: str) -> list[Member]:
+    def check(self, account_id: str, instance_id: str, must_have: str) -> list[Member]:
         """What `create` would cut; refuses with everything that stands against it, and changes nothing."""
         with self._realm.database.read() as session:
-            disks = self._disks(session, account_id, instance_id, lock=False)
+            disks = self._disks(session, account_id, instance_id, must_have, lock=False)
             self.refuse_obstacles(session, disks, Kind.MANUAL)
-        return [Member(disk.id, disk.name, disk.role, "", disk.size_bytes) for disk in disks]
+        return _in_order([Member(disk.id, disk.name, disk.role, "", disk.size_bytes) for disk in disks])
 
     def create(
         self,
@@ -73,13 +75,14 @@ class Points:
         *,
         account_id: str,
         instance_id: str,
+        must_have: str,
         instance_snapshot_id: str,
         snapshot_name: str,
     ) -> tuple[list[Member], datetime]:
-        """Fix the moment. Idempotent by `key`."""
+        """Fix the moment. Idempotent by `key`. `must_have`, unless empty, is a disk that must be on the instance."""
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
-                disks = self._disks(session, account_id, instance_id, lock=True)
+                disks = self._disks(session, account_id, instance_id, must_have, lock=True)
                 self.prepare(
                     session,
                     key,
@@ -106,7 +109,7 @@ class Points:
             for snapshot in snapshots
             for disk in [cut_disks[snapshot.disk_id]]
         ]
-        return sorted(members, key=lambda member: (member.role != Role.SYSTEM, member.disk_id)), cut_time
+        return _in_order(members), cut_time
 
     def withdraw(self, key: str) -> None:
         """Undo `create`, wherever it stopped."""
@@ -213,13 +216,27 @@ class Points:
         with refusing(key):
             return self._realm.store.cut(key, [Cut(snapshot.disk_id, snapshot.id) for snapshot in snapshots])
 
-    def _disks(self, session: Session, account_id: str, instance_id: str, *, lock: bool) -> Sequence[Disk]:
+    def _disks(
+        self, session: Session, account_id: str, instance_id: str, must_have: str, *, lock: bool
+    ) -> Sequence[Disk]:
         disks = repository.disks_of_instance(
             session, account_id=account_id, region=self._realm.region, instance_id=instance_id, lock=lock
         )
+        if must_have and must_have not in {disk.id for disk in disks}:
+            # Said alone: what stands against a snapshot of another instance is of no use to who asked.
+            moved = repository.find_disk(
+                session, account_id=account_id, region=self._realm.region, disk_id=must_have
+            )
+            if moved is None:
+                raise DiskNotFound(must_have)
+            raise DiskInState(moved, f"on instance {instance_id}, where it was a moment ago")
         if not disks:
             raise InstanceHasNoDisks(instance_id)
         return disks
+
+
+def _in_order(members: Sequence[Member]) -> list[Member]:
+    return sorted(members, key=lambda member: (member.role != Role.SYSTEM, member.disk_id))
 
 
 def _definite(error: Exception | None) -> Refusal | None:

@@ -1,6 +1,6 @@
 """The sagas of snapshot_svc, one file each: what the product exists for.
 
-create     lease → cut → seal | → finish → release
+create     lease → cut → seal | → finish → release; from a disk, locate before that
 roll back  lease → reserve | → apply → release
 delete     reserve | → apply
 
@@ -18,7 +18,7 @@ def definitions(
     service: SnapshotService, instances: Instances, disks: Disks, deadline_seconds: float
 ) -> list[SagaDefinition]:
     return [
-        create.definition(service, instances, disks, deadline_seconds),
+        *create.definitions(service, instances, disks, deadline_seconds),
         rollback.definition(service, instances, disks, deadline_seconds),
         delete.definition(disks, deadline_seconds),
     ]

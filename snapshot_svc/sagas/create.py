@@ -1,6 +1,7 @@
 """Create: lease the instance, fix the moment, seal each disk's snapshot; then, and only then, it exists.
 
     lease → cut → seal | → finish → release
+    locate → lease → cut → …                   when a disk was named: of the instance that it is on
 
 The client has its answer when `cut` is recorded: the moment is fixed. When sealing one disk fails after that, the undo of
 `cut` deletes every disk snapshot, and the instance snapshot rests in ERROR with the reason, without members and without
@@ -29,19 +30,31 @@ from svckit.saga import Run, SagaDefinition, Step
 _LONGEST_INSTANCE_NAME = 48  # leaves room for the time in 65 characters
 
 
-def definition(
-    service: SnapshotService, instances: Instances, disks: Disks, deadline_seconds: float
-) -> SagaDefinition:
-    def lease(run: Run) -> Mapping[str, Any]:
-        try:
-            instance_name = instances.lease_for_snapshot(run)
-        except Refusal as refusal:
-            if refusal.reason == "INSTANCE_NOT_FOUND":
-                raise
-            refuse_with_disks(refusal, disks.check_point, run)
+def lease_instance(
+    instances: Instances, disks: Disks, run: Run, *, validate_only: bool = False
+) -> Mapping[str, Any]:
+    """Returns `name`, the snapshot's. Refuses with everything that stands against it, on the disks too."""
+    try:
+        instance_name = instances.lease_for_snapshot(run, validate_only=validate_only)
+    except Refusal as refusal:
+        if refusal.reason == "INSTANCE_NOT_FOUND":
             raise
-        stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
-        return {"name": run.input["name"] or f"{instance_name[:_LONGEST_INSTANCE_NAME]}-{stamp}"}
+        refuse_with_disks(refusal, disks.check_point, run)
+        raise
+    stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
+    return {"name": run.input["name"] or f"{instance_name[:_LONGEST_INSTANCE_NAME]}-{stamp}"}
+
+
+def definitions(
+    service: SnapshotService, instances: Instances, disks: Disks, deadline_seconds: float
+) -> list[SagaDefinition]:
+    """Of an instance, and of the one that a disk is on."""
+
+    def record_located(session: Session, run: Run) -> None:
+        repository.change(session, run.resource_id, run.id, instance_id=run.data["instance_id"])
+
+    def lease(run: Run) -> Mapping[str, Any]:
+        return lease_instance(instances, disks, run)
 
     def cut(run: Run) -> Mapping[str, Any]:
         point = disks.create_point(run)
@@ -83,15 +96,18 @@ def definition(
             operation_id="",
         )
 
-    return SagaDefinition(
-        kind="create_instance_snapshot",
-        steps=(
-            Step("lease", do=lease, undo=instances.release),
-            Step("cut", do=cut, undo=disks.withdraw_point, record=record_moment, answer=answer),
-            Step("seal", do=disks.seal_point, pivot=True),
-            Step("finish", do=disks.finish_point),
-            Step("release", do=instances.release, record=record_available),
-        ),
-        failed=failed,
-        deadline_seconds=deadline_seconds,
+    steps = (
+        Step("lease", do=lease, undo=instances.release),
+        Step("cut", do=cut, undo=disks.withdraw_point, record=record_moment, answer=answer),
+        Step("seal", do=disks.seal_point, pivot=True),
+        Step("finish", do=disks.finish_point),
+        Step("release", do=instances.release, record=record_available),
     )
+    locate = Step("locate", do=disks.locate, record=record_located)
+    return [
+        SagaDefinition(kind, kind_steps, failed=failed, deadline_seconds=deadline_seconds)
+        for kind, kind_steps in (
+            ("create_instance_snapshot", steps),
+            ("create_instance_snapshot_from_disk", (locate, *steps)),
+        )
+    ]

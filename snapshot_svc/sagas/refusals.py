@@ -10,7 +10,7 @@ from svckit.errors import Refusal, refuse_all
 from svckit.saga import Run
 
 
-def refuse_with_disks(refusal: Refusal, ask_disks: Callable[[Run], None], run: Run) -> None:
+def refuse_with_disks(refusal: Refusal, ask_disks: Callable[[Run], object], run: Run) -> None:
     """Raise compute_svc's refusal together with what the disks have against it."""
     refusals = [refusal]
     try:

@@ -23,15 +23,20 @@ from svckit.errors import Refusal
 from svckit.saga import Run, SagaDefinition, Step
 
 
+def lease_instance(instances: Instances, disks: Disks, run: Run, *, validate_only: bool = False) -> None:
+    """Refuses with everything that stands against it, on the disks too."""
+    try:
+        instances.lease_for_rollback(run, validate_only=validate_only)
+    except Refusal as refusal:
+        refuse_with_disks(refusal, disks.check_rollback, run)
+        raise
+
+
 def definition(
     service: SnapshotService, instances: Instances, disks: Disks, deadline_seconds: float
 ) -> SagaDefinition:
     def lease(run: Run) -> None:
-        try:
-            instances.lease_for_rollback(run)
-        except Refusal as refusal:
-            refuse_with_disks(refusal, disks.check_rollback, run)
-            raise
+        lease_instance(instances, disks, run)
 
     def record_rolling_back(session: Session, run: Run) -> None:
         repository.change(session, run.resource_id, run.id, state=State.ROLLING_BACK, state_reason="")

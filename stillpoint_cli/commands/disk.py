@@ -15,8 +15,10 @@ from stillpoint.disk.v1.disk_service_pb2 import (
     ListDisksRequest,
 )
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import CreateDiskSnapshotRequest, GetDiskSnapshotRequest
+from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import CreateInstanceSnapshotRequest
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk_snapshot import print_disk_snapshot
+from stillpoint_cli.commands.instance_snapshot import take_snapshot
 from stillpoint_cli.connections import Connections, new_request_id
 from stillpoint_cli.following import WaitOption, wait_for
 from stillpoint_cli.output import (
@@ -118,20 +120,31 @@ def snapshot(
     context: typer.Context,
     disk: DiskArgument,
     name: Annotated[
-        str, typer.Option(help="The name; made from the disk's when left out.", show_default=False)
+        str,
+        typer.Option(
+            help="The name; made from the disk's or the instance's when left out.", show_default=False
+        ),
     ] = "",
+    *,
+    whole_instance: Annotated[
+        bool, typer.Option("--whole-instance", help="Of every disk of the instance that it is on, as one.")
+    ] = False,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a snapshot of this one disk. Who writes to it is not paused."""
+    """Take a snapshot of this one disk, or of its whole instance. Who writes to it is not paused."""
     connections = Connections.of(context)
+    if whole_instance:
+        request = CreateInstanceSnapshotRequest(disk_id=disk, name=name)
+        take_snapshot(connections, request, wait=wait, as_json=as_json)
+        return
     response = connections.disk_snapshots.CreateDiskSnapshot(
         CreateDiskSnapshotRequest(request_id=new_request_id(), disk_id=disk, name=name)
     )
     if wait:
         wait_for(connections, response.operation_id)
-        request = GetDiskSnapshotRequest(snapshot_id=response.snapshot.id)
-        response.snapshot.CopyFrom(connections.disk_snapshots.GetDiskSnapshot(request).snapshot)
+        found = GetDiskSnapshotRequest(snapshot_id=response.snapshot.id)
+        response.snapshot.CopyFrom(connections.disk_snapshots.GetDiskSnapshot(found).snapshot)
     print_json(response) if as_json else print_disk_snapshot(response.snapshot)
 
 

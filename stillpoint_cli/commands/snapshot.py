@@ -11,24 +11,31 @@ from rich.text import Text
 from stillpoint.disk.v1.disk_service_pb2 import GetDiskRequest
 from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Member
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
+    BatchDeleteInstanceSnapshotsRequest,
+    BatchDeleteInstanceSnapshotsResponse,
     CreateInstanceSnapshotRequest,
-    DeleteInstanceSnapshotRequest,
-    GetInstanceSnapshotRequest,
     ListInstanceSnapshotsRequest,
     RollbackInstanceSnapshotRequest,
 )
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk import disk_state
 from stillpoint_cli.commands.disk_snapshot import delete_disk_snapshot, list_disk_snapshots
+from stillpoint_cli.commands.instance_snapshot import (
+    DRY_RUN,
+    MEMBER_COLUMNS,
+    DryRunOption,
+    get_snapshot,
+    print_snapshot,
+    snapshot_state,
+    take_snapshot,
+)
 from stillpoint_cli.connections import Connections, new_request_id
-from stillpoint_cli.errors import OperationFailed, code_of, explain
+from stillpoint_cli.errors import OperationFailed, code_of, explain, sum_up
 from stillpoint_cli.following import WaitOption, wait_for
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
     LimitOption,
-    as_dict,
-    enum_name,
     make_table,
     print_card,
     print_error,
@@ -36,8 +43,6 @@ from stillpoint_cli.output import (
     print_list,
     say,
     stderr,
-    stdout,
-    styled,
 )
 from stillpoint_cli.paging import each, page_size
 from stillpoint_cli.values import format_size, format_time
@@ -49,6 +54,8 @@ app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_
 app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
+_MOST_IN_A_BATCH = 100
+
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not list the disks, do not ask.")]
 
 
@@ -59,18 +66,14 @@ def create(
     name: Annotated[
         str, typer.Option(help="The name; made from the instance's when left out.", show_default=False)
     ] = "",
+    dry_run: DryRunOption = False,
+    *,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Take a snapshot of every disk of an instance, at one moment. Who writes to them is not paused."""
-    connections = Connections.of(context)
-    response = connections.instance_snapshots.CreateInstanceSnapshot(
-        CreateInstanceSnapshotRequest(request_id=new_request_id(), instance_id=instance, name=name)
-    )
-    if wait:
-        wait_for(connections, response.operation_id)
-        response.instance_snapshot.CopyFrom(_get(connections, response.instance_snapshot.id))
-    print_json(response) if as_json else _print_snapshot(response.instance_snapshot)
+    request = CreateInstanceSnapshotRequest(instance_id=instance, name=name, validate_only=dry_run)
+    take_snapshot(Connections.of(context), request, wait=wait, as_json=as_json)
 
 
 @app.command("list")
@@ -92,7 +95,7 @@ def list_(
     columns: Columns[InstanceSnapshot] = {
         "ID": lambda snapshot: snapshot.id,
         "NAME": lambda snapshot: snapshot.name,
-        "STATE": _state,
+        "STATE": snapshot_state,
         "DISKS": lambda snapshot: str(len(snapshot.members)),
         "SIZE": lambda snapshot: format_size(sum(member.size_bytes for member in snapshot.members)),
         "INSTANCE": lambda snapshot: snapshot.instance_id,
@@ -105,8 +108,8 @@ def list_(
 @app.command()
 def show(context: typer.Context, snapshot: SnapshotArgument, as_json: JsonOption = False) -> None:
     """Show an instance snapshot and its members."""
-    found = _get(Connections.of(context), snapshot)
-    print_json(found) if as_json else _print_snapshot(found)
+    found = get_snapshot(Connections.of(context), snapshot)
+    print_json(found) if as_json else print_snapshot(found)
 
 
 @app.command()
@@ -114,6 +117,8 @@ def rollback(
     context: typer.Context,
     snapshot: SnapshotArgument,
     yes: YesOption = False,
+    dry_run: DryRunOption = False,
+    *,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -122,23 +127,28 @@ def rollback(
     What the disks hold now is lost: take a snapshot first. Disks attached since are left alone.
     """
     connections = Connections.of(context)
-    if not yes:
-        found = _get(connections, snapshot)
-        stderr().print(make_table(found.members, {**_MEMBER_COLUMNS, "NOW": _state_now(connections)}))
+    if not yes and not dry_run:
+        found = get_snapshot(connections, snapshot)
+        stderr().print(make_table(found.members, {**MEMBER_COLUMNS, "NOW": _state_now(connections)}))
         moment = format_time(found.cut_time)
         _ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
     response = connections.instance_snapshots.RollbackInstanceSnapshot(
-        RollbackInstanceSnapshotRequest(request_id=new_request_id(), instance_snapshot_id=snapshot)
+        RollbackInstanceSnapshotRequest(
+            request_id=new_request_id(), instance_snapshot_id=snapshot, validate_only=dry_run
+        )
     )
-    if wait:
+    if wait and not dry_run:
         wait_for(connections, response.operation_id)
-        response.instance_snapshot.CopyFrom(_get(connections, snapshot))
+        response.instance_snapshot.CopyFrom(get_snapshot(connections, snapshot))
     if as_json:
         print_json(response)
     else:
-        _print_snapshot(response.instance_snapshot)
+        print_snapshot(response.instance_snapshot)
+        left = "would be" if dry_run else "was"
         for disk_id in response.untouched_disk_ids:
-            say(f"{disk_id} is on the instance and not in the snapshot: it was left alone.")
+            say(f"{disk_id} is on the instance and not in the snapshot: it {left} left alone.")
+    if dry_run:
+        say(f"{DRY_RUN} Nothing stands in the way of this rollback.")
 
 
 @app.command()
@@ -151,39 +161,50 @@ def delete(
 ) -> None:
     """Delete instance snapshots with all their members, for good. One that cannot be deleted does not stop the others."""
     connections = Connections.of(context)
+    snapshots = list(dict.fromkeys(snapshots))
     if not yes:
-        members = [member for snapshot in snapshots for member in _get(connections, snapshot).members]
-        stderr().print(make_table(members, _MEMBER_COLUMNS))
+        members = [member for snapshot in snapshots for member in get_snapshot(connections, snapshot).members]
+        stderr().print(make_table(members, MEMBER_COLUMNS))
         what = snapshots[0] if len(snapshots) == 1 else f"these {len(snapshots)} instance snapshots"
         _ask(
             f"Delete {what} with {len(members)} disk snapshots? They cannot be restored. The disks stay as they are."
         )
-    outcomes = [_delete_one(connections, snapshot, wait=wait, as_json=as_json) for snapshot in snapshots]
+    outcomes = [
+        _finish_deletion(connections, result, wait=wait, as_json=as_json)
+        for begin in range(0, len(snapshots), _MOST_IN_A_BATCH)
+        for result in connections.instance_snapshots.BatchDeleteInstanceSnapshots(
+            BatchDeleteInstanceSnapshotsRequest(
+                request_id=new_request_id(), instance_snapshot_ids=snapshots[begin : begin + _MOST_IN_A_BATCH]
+            )
+        ).results
+    ]
     if not all(outcomes):
         raise typer.Exit(1)
 
 
-def _delete_one(connections: Connections, snapshot: str, *, wait: bool, as_json: bool) -> bool:
+def _finish_deletion(
+    connections: Connections,
+    result: BatchDeleteInstanceSnapshotsResponse.Result,
+    *,
+    wait: bool,
+    as_json: bool,
+) -> bool:
+    snapshot = result.instance_snapshot_id
+    if result.HasField("error"):
+        print_error(f"{snapshot}: {sum_up(result.error)}")
+        return False
     try:
-        response = connections.instance_snapshots.DeleteInstanceSnapshot(
-            DeleteInstanceSnapshotRequest(request_id=new_request_id(), instance_snapshot_id=snapshot)
-        )
         if wait:
-            wait_for(connections, response.operation_id)
+            wait_for(connections, result.operation_id)
     except (grpc.RpcError, OperationFailed) as error:
         print_error(f"{snapshot}: {explain(error)}")
         return False
     if as_json:
-        print_json({"instance_snapshot_id": snapshot, **as_dict(response)})
+        print_json({"instance_snapshot_id": snapshot, "operation_id": result.operation_id})
     else:
         done = "is deleted" if wait else "is being deleted"
-        print_card(f"{snapshot} {done}.", {"operation": response.operation_id})
+        print_card(f"{snapshot} {done}.", {"operation": result.operation_id})
     return True
-
-
-def _get(connections: Connections, snapshot_id: str) -> InstanceSnapshot:
-    request = GetInstanceSnapshotRequest(instance_snapshot_id=snapshot_id)
-    return connections.instance_snapshots.GetInstanceSnapshot(request).instance_snapshot
 
 
 def _ask(question: str) -> None:
@@ -191,23 +212,6 @@ def _ask(question: str) -> None:
     stderr().print(f"{question} [y/N] ", end="")
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise typer.Abort
-
-
-def _print_snapshot(snapshot: InstanceSnapshot) -> None:
-    print_card(
-        snapshot.name,
-        {
-            "id": snapshot.id,
-            "state": _state(snapshot),
-            "because": snapshot.state_reason,
-            "instance": snapshot.instance_id,
-            "held by": snapshot.operation_id,
-            "moment": format_time(snapshot.cut_time),
-            "asked for": format_time(snapshot.create_time),
-        },
-    )
-    if snapshot.members:
-        stdout().print(make_table(snapshot.members, _MEMBER_COLUMNS))
 
 
 def _state_now(connections: Connections) -> Callable[[Member], Text]:
@@ -222,16 +226,3 @@ def _state_now(connections: Connections) -> Callable[[Member], Text]:
             raise
 
     return state
-
-
-def _state(snapshot: InstanceSnapshot) -> Text:
-    return styled(enum_name(InstanceSnapshot.State.Name, snapshot.state, "STATE_"))
-
-
-_MEMBER_COLUMNS: Columns[Member] = {
-    "DISK": lambda member: member.disk_id,
-    "NAME": lambda member: member.disk_name,
-    "ROLE": lambda member: "system" if member.is_system_disk else "data",
-    "SIZE": lambda member: format_size(member.size_bytes),
-    "SNAPSHOT": lambda member: member.snapshot_id,
-}

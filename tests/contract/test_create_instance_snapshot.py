@@ -1,5 +1,7 @@
 """CreateInstanceSnapshot, GetInstanceSnapshot and ListInstanceSnapshots of stillpoint.snapshot.v1."""
 
+from typing import Any
+
 import pytest
 
 from stillpoint.compute.v1 import instance_service_pb2
@@ -8,10 +10,11 @@ from stillpoint.operation.v1 import operation_service_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
 from stillpoint_cli.addresses import Service
-from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id
+from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, a_request_id, an_unknown_id
 from tests.contract.error_tables import COMPUTE, DISK, SNAPSHOT
 from tests.contract.inside import Inside
 from tests.contract.refusals import invalid, refused
+from tests.contract.troubled import TroubledCloud
 
 State = instance_snapshot_pb2.InstanceSnapshot
 
@@ -109,7 +112,7 @@ class TestCreateInstanceSnapshot:
             create(cloud, cloud.an_instance().id, name)
 
     def test_fails_when_several_fields_are_malformed_and_names_all_of_them(self, cloud: Cloud):
-        with invalid("request_id", "instance_id", "name"):
+        with invalid("request_id", "source", "name"):
             cloud.instance_snapshots.CreateInstanceSnapshot(
                 pb.CreateInstanceSnapshotRequest(request_id="1", name="n" * 66)
             )
@@ -240,6 +243,112 @@ class TestCreateInstanceSnapshot:
         )
         assert newest.kind == "create_instance_snapshot"
         assert newest.error.reason == "SNAPSHOT_QUOTA_EXCEEDED"
+
+
+def create_from_disk(cloud: Cloud, disk_id: str, **arguments: Any) -> pb.CreateInstanceSnapshotResponse:
+    request = pb.CreateInstanceSnapshotRequest(disk_id=disk_id, **arguments)
+    return cloud.instance_snapshots.CreateInstanceSnapshot(request)
+
+
+class TestCreateInstanceSnapshotFromADisk:
+    @pytest.mark.parametrize("which", [0, 2], ids=["system disk", "data disk"])
+    def test_takes_every_disk_of_the_instance_that_it_is_on(self, cloud: Cloud, which: int):
+        machine = cloud.an_instance(data_disks=2)
+        answer = create_from_disk(cloud, machine.disk_ids[which])
+        whole = answer.instance_snapshot
+        assert whole.instance_id == machine.id
+        assert whole.name.startswith(f"{machine.name}-")
+        assert [member.disk_id for member in whole.members] == machine.disk_ids
+        operation = cloud.finish(answer.operation_id)
+        assert operation.kind == "create_instance_snapshot_from_disk"
+        done = cloud.instance_snapshot(whole.id)
+        assert (done.state, done.members) == (State.STATE_AVAILABLE, whole.members)
+        assert list(cloud.instance_snapshots_of(machine.id)) == [done]
+        cloud.stop(machine.id)
+        cloud.roll_back(whole.id)
+
+    def test_takes_the_instance_that_it_is_on_now(self, cloud: Cloud):
+        before, now = cloud.an_instance(data_disks=1), cloud.an_instance()
+        [disk_id] = before.data_disk_ids
+        cloud.detach(before.id, disk_id)
+        cloud.attach(now.id, disk_id)
+        answer = create_from_disk(cloud, disk_id, name=a_name("whole"))
+        cloud.finish(answer.operation_id)
+        assert answer.instance_snapshot.instance_id == now.id
+        assert not cloud.instance_snapshots_of(before.id)
+
+    def test_the_same_request_again_gets_the_first_answer_also_when_the_disk_was_moved(self, cloud: Cloud):
+        machine, request_id = cloud.an_instance(data_disks=1), a_request_id()
+        [disk_id] = machine.data_disk_ids
+        answer = create_from_disk(cloud, disk_id, request_id=request_id)
+        cloud.finish(answer.operation_id)
+        cloud.detach(machine.id, disk_id)
+        assert create_from_disk(cloud, disk_id, request_id=request_id) == answer
+        with refused("ALREADY_EXISTS", "REQUEST_ID_REUSED"):
+            create_from_disk(cloud, machine.system_disk_id, request_id=request_id)
+
+    @pytest.mark.parametrize("validate_only", [False, True])
+    def test_fails_when_the_disk_is_not_there(self, cloud: Cloud, validate_only: bool):
+        unknown = an_unknown_id("disk")
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK) as refusal:
+            create_from_disk(cloud, unknown, validate_only=validate_only)
+        assert refusal.metadata == {"disk_id": unknown}
+
+    @pytest.mark.parametrize("validate_only", [False, True])
+    def test_fails_when_the_disk_is_on_no_instance(self, cloud: Cloud, validate_only: bool):
+        disk_id = cloud.a_disk()
+        with refused("FAILED_PRECONDITION", "DISK_STATE", DISK) as refusal:
+            create_from_disk(cloud, disk_id, validate_only=validate_only)
+        assert refusal.metadata == {"disk_id": disk_id, "state": "DETACHED"}
+        assert not cloud.snapshots_of(disk_id=disk_id)
+
+    def test_fails_when_the_disk_is_on_no_instance_and_has_a_task_and_says_both(
+        self, cloud: Cloud, inside: Inside
+    ):
+        disk_id = cloud.a_disk()
+        with inside.rolling_back((disk_id, cloud.a_disk_snapshot(disk_id))):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+                create_from_disk(cloud, disk_id)
+        assert [kind for kind, _ in refusal.violations] == ["DISK_BUSY", "DISK_STATE"]
+
+    @pytest.mark.parametrize("validate_only", [False, True])
+    def test_fails_for_everything_at_once_in_one_answer(
+        self, cloud: Cloud, inside: Inside, validate_only: bool
+    ):
+        """The account in debt, the instance held, another disk of it full."""
+        machine = cloud.an_instance(data_disks=1)
+        cloud.fill_snapshot_slots(machine.data_disk_ids[0])
+        with cloud.account_in_debt(), inside.leased(machine.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", SNAPSHOT) as refusal:
+                create_from_disk(cloud, machine.system_disk_id, validate_only=validate_only)
+        assert {kind for kind, _ in refusal.violations} == {"ACCOUNT_IN_DEBT", "INSTANCE_BUSY"}
+        assert refusal.quotas.keys() == {f"disk/{machine.data_disk_ids[0]}"}
+        assert_nothing_is_left(cloud, machine.id, machine.system_disk_id)
+
+    def test_fails_when_a_disk_has_a_task_and_leaves_nothing(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance()
+        with inside.snapshotting(machine.id), refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+            create_from_disk(cloud, machine.system_disk_id)
+        assert_nothing_is_left(cloud, machine.id, machine.system_disk_id)
+
+    def test_validating_answers_what_would_be_cut(self, cloud: Cloud):
+        machine = cloud.an_instance(data_disks=1)
+        answer = create_from_disk(cloud, machine.data_disk_ids[0], validate_only=True)
+        assert answer.instance_snapshot.instance_id == machine.id
+        assert [member.disk_id for member in answer.instance_snapshot.members] == machine.disk_ids
+        assert_nothing_is_left(cloud, machine.id, *machine.disk_ids)
+
+    def test_fails_when_the_id_is_malformed(self, cloud: Cloud):
+        with invalid("disk_id"):
+            create_from_disk(cloud, "No Id")
+
+    def test_leaves_nothing_when_disk_svc_is_not_there_and_may_be_tried_again(self, troubled: TroubledCloud):
+        machine, request_id = troubled.an_instance(), a_request_id()
+        with troubled.without(Service.DISK), refused("UNAVAILABLE", "DEPENDENCY_UNAVAILABLE"):
+            create_from_disk(troubled, machine.system_disk_id, request_id=request_id)
+        assert_nothing_is_left(troubled, machine.id, machine.system_disk_id)
+        answer = create_from_disk(troubled, machine.system_disk_id, request_id=request_id)
+        troubled.finish(answer.operation_id)
 
 
 class TestGetInstanceSnapshot:

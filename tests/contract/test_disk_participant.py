@@ -5,7 +5,7 @@ import pytest
 from stillpoint.disk.v1 import disk_pb2, disk_snapshot_pb2
 from stillpoint.disk.v1 import participant_service_pb2 as pb
 from stillpoint.snapshot.v1 import instance_snapshot_pb2
-from tests.contract.cloud import MIB, Cloud, Machine, an_unknown_id
+from tests.contract.cloud import ACCOUNT, MIB, Cloud, Machine, an_unknown_id
 from tests.contract.error_tables import DISK
 from tests.contract.inside import Inside, step_withdrawn
 from tests.contract.refusals import invalid, refused
@@ -214,6 +214,27 @@ def assert_untouched(cloud: Cloud, machine: Machine) -> None:
         assert not cloud.snapshots_of(disk_id=disk_id)
 
 
+class TestLocateDisk:
+    def test_says_on_which_instance_a_disk_is(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance(data_disks=1)
+        for disk_id in machine.disk_ids:
+            request = pb.LocateDiskRequest(account_id=ACCOUNT, disk_id=disk_id)
+            assert inside.disk.LocateDisk(request).instance_id == machine.id
+
+    def test_fails_when_the_disk_is_not_there(self, inside: Inside):
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
+            inside.disk.LocateDisk(pb.LocateDiskRequest(account_id=ACCOUNT, disk_id=an_unknown_id("disk")))
+
+    def test_fails_when_the_disk_is_of_another_account(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance()
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
+            inside.disk.LocateDisk(pb.LocateDiskRequest(account_id="another", disk_id=machine.system_disk_id))
+
+    def test_fails_when_the_disk_is_on_no_instance(self, cloud: Cloud, inside: Inside):
+        with refused("FAILED_PRECONDITION", "DISK_STATE", DISK):
+            inside.disk.LocateDisk(pb.LocateDiskRequest(account_id=ACCOUNT, disk_id=cloud.a_disk()))
+
+
 class TestConsistencyPoint:
     def test_goes_from_cut_to_sealed_to_finished(self, cloud: Cloud, inside: Inside):
         machine = cloud.an_instance(data_disks=2)
@@ -311,6 +332,35 @@ class TestConsistencyPoint:
         with refused("NOT_FOUND", "INSTANCE_HAS_NO_DISKS", DISK) as refusal:
             inside.disk.CreateConsistencyPoint(inside.point_request(unknown, validate_only=validate_only))
         assert refusal.metadata == {"instance_id": unknown}
+
+    @pytest.mark.parametrize("validate_only", [False, True])
+    def test_fails_when_the_disk_that_it_must_have_was_moved_and_touches_neither_instance(
+        self, cloud: Cloud, inside: Inside, validate_only: bool
+    ):
+        machine, other = cloud.an_instance(), cloud.an_instance()
+        request = inside.point_request(machine.id, validate_only=validate_only)
+        request.disk_id = other.system_disk_id
+        with refused("FAILED_PRECONDITION", "DISK_STATE", DISK) as refusal:
+            inside.disk.CreateConsistencyPoint(request)
+        assert refusal.metadata == {"disk_id": other.system_disk_id, "state": "RUNNING"}
+        assert_untouched(cloud, machine)
+        assert_untouched(cloud, other)
+
+    def test_fails_when_the_disk_that_it_must_have_is_gone(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance()
+        request = inside.point_request(machine.id)
+        request.disk_id = an_unknown_id("disk")
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
+            inside.disk.CreateConsistencyPoint(request)
+        assert_untouched(cloud, machine)
+
+    def test_has_the_disk_that_it_must_have(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance(data_disks=1)
+        request = inside.point_request(machine.id)
+        [request.disk_id] = machine.data_disk_ids
+        point = inside.disk.CreateConsistencyPoint(request)
+        assert [member.disk_id for member in point.members] == machine.disk_ids
+        withdraw_point(inside, request.key)
 
     @pytest.mark.parametrize("validate_only", [False, True])
     def test_fails_when_disks_are_full_and_names_each(

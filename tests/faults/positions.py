@@ -32,6 +32,13 @@ def creation_on(stage: Stage) -> tuple[Machine, Begin]:
     return machine, lambda request_id: stage.begin_snapshot(machine, request_id)
 
 
+def creation_from_a_disk_of(stage: Stage) -> tuple[Machine, Begin]:
+    machine = stage.make_machine()
+    stage.fill(machine, "old")
+    disk_id = machine.disk_ids[-1]
+    return machine, lambda request_id: stage.begin_snapshot_from(disk_id, request_id)
+
+
 def rollback_on(stage: Stage) -> tuple[Machine, Begin]:
     machine = stage.make_machine()
     stage.fill(machine, "old")

@@ -195,6 +195,15 @@ class Stage:
             timeout=REST_SECONDS,
         )
 
+    def begin_snapshot_from(self, disk_id: str, request_id: str = "") -> Any:
+        """Ask for a snapshot of the instance that a disk is on."""
+        return self.snapshots.CreateInstanceSnapshot.future(
+            instance_snapshot_service_pb2.CreateInstanceSnapshotRequest(
+                request_id=request_id or new_request_id(), disk_id=disk_id
+            ),
+            timeout=REST_SECONDS,
+        )
+
     def take_snapshot(self, machine: Machine) -> instance_snapshot_pb2.InstanceSnapshot:
         """A snapshot, AVAILABLE."""
         response = self.begin_snapshot(machine).result()
@@ -226,6 +235,14 @@ class Stage:
         return self.snapshots.DeleteInstanceSnapshot.future(
             instance_snapshot_service_pb2.DeleteInstanceSnapshotRequest(
                 request_id=request_id or new_request_id(), instance_snapshot_id=snapshot_id
+            ),
+            timeout=REST_SECONDS,
+        )
+
+    def begin_deletions(self, snapshot_ids: Sequence[str], request_id: str) -> Any:
+        return self.snapshots.BatchDeleteInstanceSnapshots.future(
+            instance_snapshot_service_pb2.BatchDeleteInstanceSnapshotsRequest(
+                request_id=request_id, instance_snapshot_ids=snapshot_ids
             ),
             timeout=REST_SECONDS,
         )

@@ -14,6 +14,7 @@ from tests.faults.conftest import Stages
 from tests.faults.positions import (
     WHEN,
     bring_into_position,
+    creation_from_a_disk_of,
     creation_on,
     deletion_on,
     deliver_ghosts,
@@ -22,7 +23,7 @@ from tests.faults.positions import (
     states,
     words,
 )
-from tests.faults.stage import Machine, Stage
+from tests.faults.stage import Machine, Stage, new_request_id
 from tests.support.waiting import eventually
 
 SHORT_SECONDS = 8.0
@@ -35,6 +36,7 @@ CREATE = (
     "FinishConsistencyPoint",
     "ReleaseInstance",
 )
+FROM_A_DISK = ("LocateDisk", "LeaseInstance", "CreateConsistencyPoint")
 ROLL_BACK = ("LeaseInstance", "ReserveRollback", "ApplyRollback", "ReleaseInstance")
 DELETE = ("ReserveSnapshotDeletion", "ApplySnapshotDeletion")
 
@@ -60,6 +62,42 @@ def test_snapshot_svc_dies_at_every_step_of_a_creation_and_every_snapshot_become
 
     deliver_ghosts(positions)
     assert states(stage, positions) == dict.fromkeys(positions, "AVAILABLE")
+    stage.assert_nothing_left()
+
+
+def test_snapshot_svc_dies_while_it_finds_the_instance_of_a_disk_and_every_snapshot_becomes_available(
+    stage: Stage,
+):
+    positions = bring_into_position(stage, machines_for(stage, FROM_A_DISK, creation_from_a_disk_of))
+    stage.kill(Service.SNAPSHOT)
+    stage.restart(Service.SNAPSHOT)
+    stage.come_to_rest()
+    assert states(stage, positions) == dict.fromkeys(positions, "AVAILABLE")
+    for position in positions.values():
+        answer = position.again().result()
+        assert [answer.instance_snapshot.id] == [s.id for s in stage.snapshots_of(position.machine)]
+    deliver_ghosts(positions)
+    assert states(stage, positions) == dict.fromkeys(positions, "AVAILABLE")
+    stage.assert_nothing_left()
+
+
+def test_snapshot_svc_dies_in_a_batch_of_deletions_and_the_same_request_finds_each_of_its_operations(
+    stage: Stage,
+):
+    machine, request_id = stage.make_machine(), new_request_id()
+    ids = [stage.take_snapshot(machine).id for _ in range(3)]
+    gate, _ = stage.stopped_at(
+        "before ReserveSnapshotDeletion", lambda: stage.begin_deletions(ids, request_id)
+    )
+    stage.kill(Service.SNAPSHOT)
+    stage.restart(Service.SNAPSHOT)
+    stage.come_to_rest()
+    gate.let_go()
+    results = stage.begin_deletions(ids, request_id).result().results
+    assert [result.instance_snapshot_id for result in results] == ids
+    assert [stage.outcome(result.operation_id) for result in results] == ["SUCCEEDED"] * 3
+    assert stage.begin_deletions(ids, request_id).result().results == results
+    assert stage.states_of(machine) == []
     stage.assert_nothing_left()
 
 

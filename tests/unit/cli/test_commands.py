@@ -359,14 +359,22 @@ def serve_snapshot(services: FakeServices) -> None:
     )
 
     def delete(
-        request: snapshot_pb2.DeleteInstanceSnapshotRequest,
-    ) -> snapshot_pb2.DeleteInstanceSnapshotResponse:
-        if request.instance_snapshot_id == "isnap-busy":
-            raise Refusal(grpc.StatusCode.FAILED_PRECONDITION, "an operation works on it")
-        return snapshot_pb2.DeleteInstanceSnapshotResponse(operation_id="op-s-1")
+        request: snapshot_pb2.BatchDeleteInstanceSnapshotsRequest,
+    ) -> snapshot_pb2.BatchDeleteInstanceSnapshotsResponse:
+        answer = snapshot_pb2.BatchDeleteInstanceSnapshotsResponse()
+        for snapshot_id in request.instance_snapshot_ids:
+            result = answer.results.add(instance_snapshot_id=snapshot_id)
+            if snapshot_id == "isnap-busy":
+                result.error.reason = "INSTANCE_SNAPSHOT_STATE"
+                result.error.message = "an operation works on it"
+            else:
+                result.operation_id = "op-s-1"
+        return answer
 
     services.answer(
-        "InstanceSnapshotService/DeleteInstanceSnapshot", snapshot_pb2.DeleteInstanceSnapshotRequest, delete
+        "InstanceSnapshotService/BatchDeleteInstanceSnapshots",
+        snapshot_pb2.BatchDeleteInstanceSnapshotsRequest,
+        delete,
     )
 
     def get_disk(request: disk_pb2.GetDiskRequest) -> disk_pb2.GetDiskResponse:
@@ -410,14 +418,69 @@ def test_a_rollback_with_yes_asks_nothing_and_waits_for_its_end(services: FakeSe
     assert "disk-3 is on the instance and not in the snapshot: it was left alone." in result.stderr
 
 
+def test_a_dry_run_of_a_creation_says_what_would_be_cut_and_waits_for_nothing(
+    services: FakeServices, run: Run
+):
+    would_be = InstanceSnapshot(name="web-1-now", members=[Member(disk_id="disk-1", disk_name="root")])
+    services.answer(
+        "InstanceSnapshotService/CreateInstanceSnapshot",
+        snapshot_pb2.CreateInstanceSnapshotRequest,
+        lambda _: snapshot_pb2.CreateInstanceSnapshotResponse(instance_snapshot=would_be),
+    )
+    result = run("snapshot", "create", "i-1", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert [request.validate_only for request in services.requests] == [True]
+    assert "disk-1" in result.stdout
+    assert "UNSPECIFIED" not in result.stdout
+    assert "A dry run: nothing was changed." in result.stderr
+
+
+def test_a_snapshot_of_a_disks_whole_instance_names_the_disk_and_waits(services: FakeServices, run: Run):
+    serve_snapshot(services)
+    services.answer(
+        "InstanceSnapshotService/CreateInstanceSnapshot",
+        snapshot_pb2.CreateInstanceSnapshotRequest,
+        lambda _: snapshot_pb2.CreateInstanceSnapshotResponse(
+            instance_snapshot=InstanceSnapshot(id="isnap-1"), operation_id="op-s-1"
+        ),
+    )
+    result = run("disk", "snapshot", "disk-1", "--whole-instance", "--name", "s")
+    assert result.exit_code == 0, result.output
+    [request] = sent(services, snapshot_pb2.CreateInstanceSnapshotRequest)
+    assert (request.disk_id, request.name) == ("disk-1", "s")
+    assert len(sent(services, operation_pb2.WatchOperationRequest)) == 1
+    assert "disk-2" in result.stdout
+
+
+def test_a_dry_run_of_a_rollback_asks_nothing_and_waits_for_nothing(services: FakeServices, run: Run):
+    serve_snapshot(services)
+    result = run("snapshot", "rollback", "isnap-1", "--dry-run")
+    assert result.exit_code == 0, result.output
+    assert [request.validate_only for request in services.requests] == [True]
+    assert "disk-3 is on the instance and not in the snapshot: it would be left alone." in result.stderr
+    assert "A dry run: nothing was changed." in result.stderr
+
+
 def test_a_deletion_that_is_refused_does_not_stop_the_others(services: FakeServices, run: Run):
     serve_snapshot(services)
     result = run("snapshot", "delete", "isnap-1", "isnap-busy", "isnap-2", typed="y\n")
     assert result.exit_code == 1
     assert "Delete these 3 instance snapshots with 6 disk snapshots?" in result.stderr
-    assert "Error: isnap-busy: an operation works on it (FAILED_PRECONDITION)" in result.stderr
+    assert "Error: isnap-busy: an operation works on it (INSTANCE_SNAPSHOT_STATE)" in result.stderr
     assert "isnap-1 is deleted." in result.stdout
     assert "isnap-2 is deleted." in result.stdout
+
+
+def test_many_deletions_go_in_batches_of_a_hundred_each_id_once(services: FakeServices, run: Run):
+    serve_snapshot(services)
+    ids = [f"isnap-{number}" for number in range(101)]
+    result = run("snapshot", "delete", "--yes", "--no-wait", "--json", *ids, ids[0])
+    assert result.exit_code == 0, result.output
+    batches = sent(services, snapshot_pb2.BatchDeleteInstanceSnapshotsRequest)
+    assert [list(batch.instance_snapshot_ids) for batch in batches] == [ids[:100], ids[100:]]
+    assert len({batch.request_id for batch in batches} - {""}) == 2
+    printed = [json.loads(line) for line in result.stdout.splitlines()]
+    assert printed == [{"instance_snapshot_id": each, "operation_id": "op-s-1"} for each in ids]
 
 
 # Operations
