@@ -10,6 +10,7 @@ DiskRefusal
 ├── SnapshotInUse            FAILED_PRECONDITION
 ├── SnapshotQuotaExceeded    RESOURCE_EXHAUSTED
 ├── SizeTooSmall             INVALID_ARGUMENT
+├── SizeNotLarger            FAILED_PRECONDITION
 ├── RangeBeyondEnd           OUT_OF_RANGE
 ├── WriterFenced             ABORTED
 ├── StoreFull                RESOURCE_EXHAUSTED
@@ -149,6 +150,20 @@ class SizeTooSmall(DiskRefusal):
             message,
             metadata={"snapshot_id": snapshot.id, "size_bytes": str(snapshot.size_bytes)},
             fields=[FieldProblem("size_bytes", f"is less than the snapshot's {snapshot.size_bytes}")],
+        )
+
+
+class SizeNotLarger(DiskRefusal):
+    reason = "SIZE_NOT_LARGER"
+
+    def __init__(self, disk: Disk, size_bytes: int) -> None:
+        message = (
+            f"disk {disk.id} ({disk.name}) has {disk.size_bytes} bytes and only grows, not to {size_bytes}"
+        )
+        super().__init__(
+            message,
+            metadata={"disk_id": disk.id, "size_bytes": str(disk.size_bytes)},
+            preconditions=[Violation(self.reason, f"disk/{disk.id}", message)],
         )
 
 

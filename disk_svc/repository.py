@@ -93,6 +93,15 @@ def clear_tasks(session: Session, operation_id: str, task: Task) -> None:
     )
 
 
+def end_resize(session: Session, operation_id: str, size_bytes: int) -> None:
+    """Give the disk that an operation resized its new size, and end the task."""
+    session.execute(
+        sa.update(_DISKS)
+        .where(_DISKS.c.task_operation_id == operation_id, _DISKS.c.task == Task.RESIZING)
+        .values(size_bytes=size_bytes, task=Task.NONE, task_operation_id="", update_time=utc_now())
+    )
+
+
 def move_idle_disk(
     session: Session, disk_id: str, *, here: tuple[Attachment, str], there: tuple[Attachment, str]
 ) -> bool:

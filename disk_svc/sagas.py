@@ -23,6 +23,7 @@ from svckit.saga import Run, SagaDefinition, Step
 def definitions(realm: Realm, disks: Disks, points: Points, snapshots: Snapshots) -> list[SagaDefinition]:
     return [
         _create_disk(realm, disks),
+        _resize_disk(realm, disks),
         _delete_disk(realm),
         _create_disk_snapshot(realm, points, snapshots),
         _delete_disk_snapshot(realm),
@@ -54,6 +55,36 @@ def _create_disk(realm: Realm, disks: Disks) -> SagaDefinition:
     return SagaDefinition(
         kind="create_disk",
         steps=(Step("create", do=create, undo=undo, record=record, answer=answer),),
+        failed=failed,
+    )
+
+
+def _resize_disk(realm: Realm, disks: Disks) -> SagaDefinition:
+    """Forward only: a volume never shrinks, and somebody may have written to the new part already. So there is neither an
+    undo nor a deadline, and what is not known is tried until it is. The store refuses only before it has changed
+    anything, and never a size that the volume has got by an earlier try: after a refusal the row is right as it is.
+    """
+
+    def resize(run: Run) -> None:
+        with refusing():
+            realm.store.resize_volume(run.resource_id, run.input["size_bytes"])
+
+    def record(session: Session, run: Run) -> None:
+        repository.end_resize(session, run.id, run.input["size_bytes"])
+
+    def answer(session: Session, run: Run) -> disk_service_pb2.ResizeDiskResponse:
+        disk = disks.get(session, run.resource_id, account_id=run.account_id)
+        slots_taken = repository.slots_taken(session, [disk.id])
+        return disk_service_pb2.ResizeDiskResponse(
+            disk=convert.disk(disk, slots_taken, realm.quotas), operation_id=run.id
+        )
+
+    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
+        repository.clear_tasks(session, run.id, Task.RESIZING)
+
+    return SagaDefinition(
+        kind="resize_disk",
+        steps=(Step("resize", do=resize, record=record, answer=answer),),
         failed=failed,
     )
 

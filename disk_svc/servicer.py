@@ -80,6 +80,21 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
             messages = self._messages(session, disks)
         return disk_service_pb2.ListDisksResponse(disks=messages, next_page_token=next_page_token)
 
+    async def ResizeDisk(
+        self, request: disk_service_pb2.ResizeDiskRequest, context: Any
+    ) -> disk_service_pb2.ResizeDiskResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("disk_id", request.disk_id)
+            check.disk_size("size_bytes", request.size_bytes)
+        return await self._mutations.saga(
+            request,
+            lambda session, operation_id: self._disks.resize(
+                session, operation_id, request.disk_id, request.size_bytes
+            ),
+            disk_service_pb2.ResizeDiskResponse,
+        )
+
     async def DeleteDisk(
         self, request: disk_service_pb2.DeleteDiskRequest, context: Any
     ) -> disk_service_pb2.DeleteDiskResponse:

@@ -13,6 +13,7 @@ from stillpoint.disk.v1.disk_service_pb2 import (
     DeleteDiskRequest,
     GetDiskRequest,
     ListDisksRequest,
+    ResizeDiskRequest,
 )
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import CreateDiskSnapshotRequest, GetDiskSnapshotRequest
 from stillpoint_cli.commands import make_app
@@ -95,6 +96,27 @@ def show(context: typer.Context, disk: DiskArgument, as_json: JsonOption = False
     """Show a disk."""
     found = Connections.of(context).disks.GetDisk(GetDiskRequest(disk_id=disk)).disk
     print_json(found) if as_json else _print_disk(found)
+
+
+@app.command()
+def resize(
+    context: typer.Context,
+    disk: DiskArgument,
+    size: Annotated[
+        int,
+        typer.Argument(
+            parser=size_in_bytes,
+            metavar="SIZE",
+            help="The new size, larger than it has: 20GiB or plain bytes.",
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a disk larger, attached or not. The new part reads zero. A disk never becomes smaller again."""
+    response = Connections.of(context).disks.ResizeDisk(
+        ResizeDiskRequest(request_id=new_request_id(), disk_id=disk, size_bytes=size)
+    )
+    print_json(response) if as_json else _print_disk(response.disk)
 
 
 @app.command()

@@ -1,10 +1,12 @@
 """stillpoint.disk.v1.DiskService."""
 
+from collections.abc import Iterator
+
 import pytest
 
-from stillpoint.disk.v1 import disk_pb2
+from stillpoint.disk.v1 import block_service_pb2, disk_pb2
 from stillpoint.disk.v1 import disk_service_pb2 as pb
-from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id
+from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id, write_message
 from tests.contract.error_tables import DISK
 from tests.contract.inside import Inside
 from tests.contract.refusals import invalid, refused
@@ -154,6 +156,106 @@ class TestListDisks:
     ):
         with invalid(field):
             cloud.disks.ListDisks(request_)
+
+
+class TestResizeDisk:
+    def test_makes_a_detached_disk_larger_and_the_new_part_reads_zero(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        cloud.write(disk_id, (MIB - 4, b"tail"))
+        cloud.a_disk_snapshot(disk_id)
+        before = cloud.disk(disk_id)
+        answer = cloud.disks.ResizeDisk(pb.ResizeDiskRequest(disk_id=disk_id, size_bytes=3 * MIB))
+        assert answer.disk == cloud.disk(disk_id)
+        assert (answer.disk.size_bytes, answer.disk.operation_id) == (3 * MIB, "")
+        assert answer.disk.manual_snapshots == before.manual_snapshots
+        assert cloud.finish(answer.operation_id).resource_id == disk_id
+        assert cloud.read(disk_id, MIB - 4) == b"tail" + bytes(2 * MIB)
+        cloud.write(disk_id, (3 * MIB - 3, b"end"))
+        assert cloud.read(disk_id, 3 * MIB - 3) == b"end"
+
+    @pytest.mark.parametrize("stopped", [False, True])
+    def test_makes_attached_disks_larger_and_leaves_them_where_they_are(self, cloud: Cloud, stopped: bool):
+        machine = cloud.an_instance(data_disks=1, stopped=stopped)
+        for disk_id in machine.disk_ids:
+            before = cloud.disk(disk_id)
+            disk = cloud.resize(disk_id, 2 * MIB)
+            assert (disk.state, disk.instance_id) == (before.state, machine.id)
+            assert disk.size_bytes == 2 * MIB
+
+    @pytest.mark.parametrize("size_bytes", [MIB + 4096, 64 * TIB])
+    def test_takes_sizes_up_to_64_tib(self, cloud: Cloud, size_bytes: int):
+        assert cloud.resize(cloud.a_disk(), size_bytes).size_bytes == size_bytes
+
+    def test_does_not_end_a_stream_that_is_open_which_may_then_write_to_the_new_part(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+
+        def messages() -> Iterator[block_service_pb2.WriteBlocksRequest]:
+            yield write_message(disk_id, (0, b"before"))
+            cloud.resize(disk_id, 2 * MIB)
+            yield write_message(disk_id, (2 * MIB - 5, b"after"))
+
+        assert list(cloud.blocks.WriteBlocks(messages()))[-1].messages_durable == 2
+        assert cloud.read(disk_id, 2 * MIB - 5) == b"after"
+
+    def test_leaves_snapshots_their_size_and_new_ones_have_the_new_size(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        earlier = cloud.a_disk_snapshot(disk_id)
+        cloud.resize(disk_id, 2 * MIB)
+        assert cloud.disk_snapshot(earlier).size_bytes == MIB
+        assert cloud.disk(cloud.a_disk(source_snapshot_id=earlier)).size_bytes == MIB
+        later = cloud.a_disk_snapshot(disk_id)
+        assert cloud.disk_snapshot(later).size_bytes == 2 * MIB
+        assert len(cloud.read(later)) == 2 * MIB
+
+    def test_is_kept_by_a_rollback_to_an_earlier_instance_snapshot_beyond_which_the_disk_reads_zero(
+        self, cloud: Cloud
+    ):
+        machine = cloud.an_instance(data_disks=1, stopped=True)
+        for disk_id in machine.disk_ids:
+            cloud.write(disk_id, (MIB - 4, b"then"))
+        whole = cloud.an_instance_snapshot(machine.id)
+        for disk_id in machine.disk_ids:
+            cloud.resize(disk_id, 2 * MIB)
+            cloud.write(disk_id, (MIB - 4, b"now!grown"), (2 * MIB - 4, b"end!"))
+        cloud.roll_back(whole.id)
+        for disk_id in machine.disk_ids:
+            assert cloud.disk(disk_id).size_bytes == 2 * MIB
+            assert cloud.read(disk_id, MIB - 4) == b"then" + bytes(MIB)
+
+    def test_fails_when_the_disk_is_not_there(self, cloud: Cloud):
+        unknown = an_unknown_id("disk")
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK) as refusal:
+            cloud.resize(unknown, 2 * MIB)
+        assert refusal.metadata == {"disk_id": unknown}
+
+    @pytest.mark.parametrize("size_bytes", [MIB, 2 * MIB - 4096, 2 * MIB])
+    def test_fails_when_the_disk_has_that_size_already_or_more(self, cloud: Cloud, size_bytes: int):
+        disk_id = cloud.a_disk(size_bytes=2 * MIB)
+        with refused("FAILED_PRECONDITION", "SIZE_NOT_LARGER", DISK) as refusal:
+            cloud.resize(disk_id, size_bytes)
+        assert refusal.metadata == {"disk_id": disk_id, "size_bytes": str(2 * MIB)}
+        assert refusal.violations == [("SIZE_NOT_LARGER", f"disk/{disk_id}")]
+        assert cloud.disk(disk_id).size_bytes == 2 * MIB
+
+    def test_fails_when_an_operation_works_on_the_disk(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance()
+        with inside.snapshotting(machine.id):
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK) as refusal:
+                cloud.resize(machine.system_disk_id, 2 * MIB)
+        assert refusal.metadata["state"] == "SNAPSHOTTING"
+        assert cloud.disk(machine.system_disk_id).size_bytes == MIB
+
+    def test_fails_when_the_disk_is_busy_and_as_large_and_says_both(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance()
+        with inside.snapshotting(machine.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+                cloud.resize(machine.system_disk_id, MIB)
+        assert {kind for kind, _ in refusal.violations} == {"DISK_BUSY", "SIZE_NOT_LARGER"}
+
+    @pytest.mark.parametrize("size_bytes", [0, -1, 1, 2 * MIB + 512, 64 * TIB + 4096, (1 << 63) - 1])
+    def test_fails_when_the_size_is_none(self, cloud: Cloud, size_bytes: int):
+        with invalid("size_bytes"):
+            cloud.resize(cloud.a_disk(), size_bytes)
 
 
 class TestDeleteDisk:

@@ -132,6 +132,17 @@ def create_disk(cloud: Cloud) -> Case:
     )
 
 
+def resize_disk(cloud: Cloud) -> Case:
+    disk_id, make = cloud.a_disk(), disk_service_pb2.ResizeDiskRequest
+    return Case(
+        cloud.disks.ResizeDisk,
+        make(disk_id=disk_id, size_bytes=2 * MIB),
+        make(disk_id=disk_id, size_bytes=3 * MIB),
+        make(disk_id=an_unknown_id("disk"), size_bytes=2 * MIB),
+        operations(cloud, Service.DISK, disk_id, "resize_disk"),
+    )
+
+
 def delete_disk(cloud: Cloud) -> Case:
     disk_id, make = cloud.a_disk(), disk_service_pb2.DeleteDiskRequest
     return Case(
@@ -211,6 +222,7 @@ CASES = (
     detach_disk,
     set_account_standing,
     create_disk,
+    resize_disk,
     delete_disk,
     create_disk_snapshot,
     delete_disk_snapshot,

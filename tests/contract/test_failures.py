@@ -186,6 +186,61 @@ class TestWhenSomethingHappensThatNobodyForesaw:
         assert "retry_operation/retried" in troubled.events_of(Service.SNAPSHOT, whole_id)
 
 
+class TestWhileADiskIsResized:
+    """Between the transaction that accepts it and the commit that ends it: the store does not answer yet."""
+
+    def test_it_is_resizing_and_read_and_written_as_before(self, troubled: TroubledCloud):
+        disk_id = troubled.a_disk()
+        with resizing(troubled, disk_id):
+            disk = troubled.disk(disk_id)
+            assert (disk.state, disk.size_bytes) == (disk_pb2.Disk.STATE_RESIZING, MIB)
+            troubled.write(disk_id, (0, b"goes on"))
+            assert troubled.read(disk_id, 0, 7) == b"goes on"
+        assert troubled.read(disk_id, 0, 7) == b"goes on"
+
+    def test_no_snapshot_of_its_instance_is_taken(self, troubled: TroubledCloud):
+        machine = troubled.an_instance(data_disks=1)
+        with resizing(troubled, machine.data_disk_ids[0]) as operation_id:
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK) as refusal:
+                create_whole(troubled, machine.id)
+        assert (refusal.metadata["state"], refusal.metadata["operation_id"]) == ("RESIZING", operation_id)
+        troubled.an_instance_snapshot(machine.id)
+
+    def test_its_instance_is_not_rolled_back(self, troubled: TroubledCloud):
+        machine = troubled.an_instance(data_disks=1, stopped=True)
+        whole = troubled.an_instance_snapshot(machine.id)
+        with resizing(troubled, machine.data_disk_ids[0]):
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+                troubled.roll_back(whole.id)
+        troubled.roll_back(whole.id)
+        assert troubled.disk(machine.data_disk_ids[0]).size_bytes == 2 * MIB
+
+
+def test_a_resize_that_the_store_refuses_leaves_the_disk_as_it_was(troubled: TroubledCloud):
+    disk_id = troubled.a_disk()
+    with troubled.store_fails("resize_volume", "full"):
+        with refused("RESOURCE_EXHAUSTED", "STORE_FULL", DISK):
+            troubled.resize(disk_id, 2 * MIB)
+    disk = troubled.disk(disk_id)
+    assert (disk.state, disk.size_bytes) == (disk_pb2.Disk.STATE_DETACHED, MIB)
+    assert troubled.resize(disk_id, 2 * MIB).size_bytes == 2 * MIB
+
+
+@contextmanager
+def resizing(troubled: TroubledCloud, disk_id: str) -> Iterator[str]:
+    """A resize to 2 MiB that cannot end before the block does: its operation."""
+    request = disk_service_pb2.ResizeDiskRequest(
+        request_id=a_request_id(), disk_id=disk_id, size_bytes=2 * MIB
+    )
+    with troubled.store_fails("resize_volume", "broken"):
+        troubled.disks.ResizeDisk.future(request)
+        operation_id = eventually(lambda: troubled.disk(disk_id).operation_id)
+        yield operation_id
+    troubled.finish(operation_id)
+    assert troubled.disks.ResizeDisk(request).disk == troubled.disk(disk_id)
+    assert troubled.disk(disk_id).size_bytes == 2 * MIB
+
+
 @contextmanager
 def rolling_back(troubled: TroubledCloud) -> Iterator[tuple[Machine, str, str]]:
     """A rollback that cannot end before the block does: the machine, the instance snapshot and the operation."""

@@ -144,6 +144,23 @@ def test_create_instance_sends_sizes_and_snapshots_as_asked(services: FakeServic
     assert [disk.source_snapshot_id for disk in request.data_disks] == ["", "snap-7"]
 
 
+def test_resize_sends_the_size_in_bytes_and_shows_the_disk(services: FakeServices, run: Run):
+    services.answer(
+        "DiskService/ResizeDisk",
+        disk_pb2.ResizeDiskRequest,
+        lambda request: disk_pb2.ResizeDiskResponse(
+            disk=Disk(id=request.disk_id, name="d", size_bytes=request.size_bytes), operation_id="op-d-1"
+        ),
+    )
+    result = run("disk", "resize", "disk-1", "20GiB")
+    assert (result.exit_code, "20 GiB" in result.stdout) == (0, True), result.output
+    (request,) = services.requests
+    assert (request.disk_id, request.size_bytes) == ("disk-1", 20 << 30)
+    UUID(request.request_id)
+    assert json.loads(run("disk", "resize", "disk-1", "20GiB", "--json").stdout)["operation_id"] == "op-d-1"
+    assert run("disk", "resize", "disk-1", "larger").exit_code == 2
+
+
 def test_a_disk_from_a_snapshot_needs_no_size_and_a_blank_one_does(services: FakeServices, run: Run):
     services.answer(
         "DiskService/CreateDisk",
