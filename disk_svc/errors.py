@@ -119,7 +119,7 @@ class SnapshotInUse(DiskRefusal):
     reason = "SNAPSHOT_IN_USE"
 
     def __init__(self, snapshot_id: str) -> None:
-        message = f"a disk is being made from disk snapshot {snapshot_id} right now"
+        message = f"a disk is being made from disk snapshot {snapshot_id}, or rolled back to it, right now"
         super().__init__(
             message,
             metadata={"snapshot_id": snapshot_id},

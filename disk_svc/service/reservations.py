@@ -20,12 +20,9 @@ from disk_svc.errors import (
 )
 from disk_svc.models import Disk
 from disk_svc.service.realm import Realm, is_on
-from disk_svc.states import DELETABLE, Attachment, SnapshotState, Task
+from disk_svc.states import DELETABLE, Attachment, Purpose, SnapshotState, Task
 from svckit import barrier
 from svckit.errors import Refusal, StepWithdrawn, refuse_all
-
-_ROLLBACK = "rollback"
-_DELETION = "deletion"
 
 
 class Rollbacks:
@@ -56,7 +53,7 @@ class Rollbacks:
                     session,
                     key,
                     operation_id,
-                    _ROLLBACK,
+                    Purpose.ROLLBACK,
                     [{"disk_id": t.volume_id, "snapshot_id": t.snapshot_id} for t in targets],
                 )
             elif repository.find_reservation(session, key) is None:
@@ -104,8 +101,9 @@ class Rollbacks:
             disk_ids=[target.volume_id for target in targets],
             lock=lock,
         )
+        # Locked too, so that none is deleted between this look and the row that marks it as in use.
         snapshots = repository.snapshots_by_id(
-            session, [target.snapshot_id for target in targets], account_id=account_id
+            session, [target.snapshot_id for target in targets], account_id=account_id, lock=lock
         )
         refusals: list[Refusal] = []
         for target in targets:
@@ -177,7 +175,7 @@ class Deletions:
                 session,
                 key,
                 operation_id,
-                _DELETION,
+                Purpose.DELETION,
                 [{"disk_id": member.disk_id, "snapshot_id": member.id} for member in members],
             )
 
