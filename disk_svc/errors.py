@@ -79,8 +79,9 @@ class SnapshotNotFound(DiskRefusal):
     code = grpc.StatusCode.NOT_FOUND
     reason = "SNAPSHOT_NOT_FOUND"
 
-    def __init__(self, snapshot_id: str) -> None:
-        message = f"disk snapshot {snapshot_id} does not exist"
+    def __init__(self, snapshot_id: str, of_disk_id: str = "") -> None:
+        of_disk = f" of disk {of_disk_id}" if of_disk_id else ""
+        message = f"disk snapshot {snapshot_id}{of_disk} does not exist"
         super().__init__(
             message,
             metadata={"snapshot_id": snapshot_id},

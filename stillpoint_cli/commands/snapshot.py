@@ -1,6 +1,5 @@
 """`stillpoint snapshot`: one snapshot of a whole machine."""
 
-import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     ListInstanceSnapshotsRequest,
     RollbackInstanceSnapshotRequest,
 )
+from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk import disk_state
 from stillpoint_cli.commands.disk_snapshot import delete_disk_snapshot, list_disk_snapshots
@@ -49,7 +49,6 @@ app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_
 app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not list the disks, do not ask.")]
 
 
 @app.command()
@@ -126,7 +125,7 @@ def rollback(
         found = _get(connections, snapshot)
         stderr().print(make_table(found.members, {**_MEMBER_COLUMNS, "NOW": _state_now(connections)}))
         moment = format_time(found.cut_time)
-        _ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
+        ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
     response = connections.instance_snapshots.RollbackInstanceSnapshot(
         RollbackInstanceSnapshotRequest(request_id=new_request_id(), instance_snapshot_id=snapshot)
     )
@@ -155,7 +154,7 @@ def delete(
         members = [member for snapshot in snapshots for member in _get(connections, snapshot).members]
         stderr().print(make_table(members, _MEMBER_COLUMNS))
         what = snapshots[0] if len(snapshots) == 1 else f"these {len(snapshots)} instance snapshots"
-        _ask(
+        ask(
             f"Delete {what} with {len(members)} disk snapshots? They cannot be restored. The disks stay as they are."
         )
     outcomes = [_delete_one(connections, snapshot, wait=wait, as_json=as_json) for snapshot in snapshots]
@@ -184,13 +183,6 @@ def _delete_one(connections: Connections, snapshot: str, *, wait: bool, as_json:
 def _get(connections: Connections, snapshot_id: str) -> InstanceSnapshot:
     request = GetInstanceSnapshotRequest(instance_snapshot_id=snapshot_id)
     return connections.instance_snapshots.GetInstanceSnapshot(request).instance_snapshot
-
-
-def _ask(question: str) -> None:
-    # On stderr to its last character, which typer.confirm is not: stdout is for the answer, also into a pipe.
-    stderr().print(f"{question} [y/N] ", end="")
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise typer.Abort
 
 
 def _print_snapshot(snapshot: InstanceSnapshot) -> None:

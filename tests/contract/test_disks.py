@@ -1,5 +1,6 @@
 """stillpoint.disk.v1.DiskService."""
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -256,6 +257,136 @@ class TestResizeDisk:
     def test_fails_when_the_size_is_none(self, cloud: Cloud, size_bytes: int):
         with invalid("size_bytes"):
             cloud.resize(cloud.a_disk(), size_bytes)
+
+
+class TestRollbackDisk:
+    def test_brings_a_detached_disk_back_to_its_snapshot_which_stays(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        cloud.write(disk_id, (0, b"then"))
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+        for _ in range(2):
+            cloud.write(disk_id, (0, b"now!"), (90000, b"later"))
+            answer = cloud.disks.RollbackDisk(
+                pb.RollbackDiskRequest(disk_id=disk_id, snapshot_id=snapshot_id)
+            )
+            assert answer.disk == cloud.disk(disk_id)
+            assert (answer.disk.state, answer.disk.operation_id) == (disk_pb2.Disk.STATE_DETACHED, "")
+            assert answer.disk.manual_snapshots.used == 1
+            assert cloud.finish(answer.operation_id).resource_id == disk_id
+            assert cloud.read(disk_id, 0, 4) == b"then"
+            assert cloud.read(disk_id, 90000, 5) == bytes(5)
+        cloud.write(disk_id, (0, b"anew"))
+        assert cloud.read(snapshot_id, 0, 4) == b"then"
+
+    def test_goes_to_any_of_its_snapshots_and_leaves_the_newer_ones(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        snapshot_ids = []
+        for number in (b"0", b"1", b"2"):
+            cloud.write(disk_id, (0, number))
+            snapshot_ids.append(cloud.a_disk_snapshot(disk_id))
+        for which in (1, 0, 2):
+            cloud.roll_back_disk(disk_id, snapshot_ids[which])
+            assert cloud.read(disk_id, 0, 1) == b"%d" % which
+
+    def test_goes_to_a_member_and_leaves_the_other_disks_and_the_instance_snapshot(self, cloud: Cloud):
+        machine = cloud.an_instance(data_disks=2, stopped=True)
+        rolled, other = machine.data_disk_ids
+        for disk_id in machine.disk_ids:
+            cloud.write(disk_id, (0, b"then"))
+        whole = cloud.an_instance_snapshot(machine.id)
+        for disk_id in machine.disk_ids:
+            cloud.write(disk_id, (0, b"now!"))
+        [member] = [member for member in whole.members if member.disk_id == rolled]
+        cloud.detach(machine.id, rolled)
+        with cloud.account_in_debt():
+            cloud.roll_back_disk(rolled, member.snapshot_id)
+        assert cloud.read(rolled, 0, 4) == b"then"
+        assert cloud.read(other, 0, 4) == cloud.read(machine.system_disk_id, 0, 4) == b"now!"
+        assert cloud.instance_snapshot(whole.id) == whole
+        cloud.roll_back(whole.id)
+        assert cloud.read(other, 0, 4) == b"then"
+
+    def test_keeps_the_size_of_a_disk_that_grew_since_which_reads_zero_beyond_the_snapshot(
+        self, cloud: Cloud
+    ):
+        disk_id = cloud.a_disk()
+        cloud.write(disk_id, (MIB - 4, b"then"))
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+        cloud.resize(disk_id, 2 * MIB)
+        cloud.write(disk_id, (MIB - 4, b"now!grown"), (2 * MIB - 4, b"end!"))
+        assert cloud.roll_back_disk(disk_id, snapshot_id).size_bytes == 2 * MIB
+        assert cloud.read(disk_id, MIB - 4) == b"then" + bytes(MIB)
+        cloud.write(disk_id, (2 * MIB - 4, b"anew"))
+        assert cloud.read(disk_id, 2 * MIB - 4) == b"anew"
+
+    def test_ends_the_streams_that_write_to_the_disk(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+
+        def messages() -> Iterator[block_service_pb2.WriteBlocksRequest]:
+            yield write_message(disk_id, (0, b"before"))
+            while cloud.read(disk_id, 0, 6) != b"before":
+                time.sleep(0.01)
+            cloud.roll_back_disk(disk_id, snapshot_id)
+            yield write_message(disk_id, (0, b"after!"))
+
+        with refused("ABORTED", "WRITER_FENCED", DISK):
+            list(cloud.blocks.WriteBlocks(messages()))
+        assert cloud.read(disk_id, 0, 6) == bytes(6)
+
+    def test_fails_when_the_disk_is_not_there_though_its_snapshot_is(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+        cloud.delete_disk(disk_id)
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK) as refusal:
+            cloud.roll_back_disk(disk_id, snapshot_id)
+        assert refusal.metadata == {"disk_id": disk_id}
+
+    def test_fails_when_the_snapshot_is_not_there(self, cloud: Cloud):
+        unknown = an_unknown_id("snap")
+        with refused("NOT_FOUND", "SNAPSHOT_NOT_FOUND", DISK) as refusal:
+            cloud.roll_back_disk(cloud.a_disk(), unknown)
+        assert refusal.metadata == {"snapshot_id": unknown}
+
+    def test_fails_when_the_snapshot_is_of_another_disk(self, cloud: Cloud):
+        disk_id = cloud.a_disk()
+        cloud.write(disk_id, (0, b"stays"))
+        snapshot_id = cloud.a_disk_snapshot()
+        with refused("NOT_FOUND", "SNAPSHOT_NOT_FOUND", DISK) as refusal:
+            cloud.roll_back_disk(disk_id, snapshot_id)
+        assert disk_id in refusal.message
+        assert cloud.read(disk_id, 0, 5) == b"stays"
+
+    @pytest.mark.parametrize(("which", "state"), [(0, "RUNNING"), (1, "MOUNTED")])
+    def test_fails_when_the_disk_is_not_detached(self, cloud: Cloud, which: int, state: str):
+        disk_id = cloud.an_instance(data_disks=1, stopped=True).disk_ids[which]
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+        with refused("FAILED_PRECONDITION", "DISK_STATE", DISK) as refusal:
+            cloud.roll_back_disk(disk_id, snapshot_id)
+        assert refusal.metadata == {"disk_id": disk_id, "state": state}
+        assert refusal.message.endswith("it must be DETACHED")
+
+    def test_fails_when_an_operation_works_on_the_disk(self, cloud: Cloud, inside: Inside):
+        disk_id = cloud.a_disk()
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+        with inside.rolling_back((disk_id, snapshot_id)) as operation_id:
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK) as refusal:
+                cloud.roll_back_disk(disk_id, snapshot_id)
+        assert refusal.metadata["operation_id"] == operation_id
+
+    def test_fails_when_the_snapshot_is_not_available_and_the_disk_is_busy_and_attached_and_says_all(
+        self, cloud: Cloud, inside: Inside
+    ):
+        machine = cloud.an_instance()
+        with inside.snapshotting(machine.id) as point:
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+                cloud.roll_back_disk(machine.system_disk_id, point.members[0].snapshot_id)
+        assert {kind for kind, _ in refusal.violations} == {"DISK_BUSY", "DISK_STATE", "SNAPSHOT_STATE"}
+
+    @pytest.mark.parametrize("malformed", ["", "No Id"])
+    def test_fails_when_an_id_is_malformed(self, cloud: Cloud, malformed: str):
+        with invalid("disk_id", "snapshot_id"):
+            cloud.roll_back_disk(malformed, malformed)
 
 
 class TestDeleteDisk:

@@ -226,6 +226,59 @@ def test_a_resize_that_the_store_refuses_leaves_the_disk_as_it_was(troubled: Tro
     assert troubled.resize(disk_id, 2 * MIB).size_bytes == 2 * MIB
 
 
+class TestWhileADiskIsRolledBack:
+    """The store does not answer yet."""
+
+    def test_it_is_neither_read_nor_written_nor_changed_and_its_snapshot_not_deleted(
+        self, troubled: TroubledCloud
+    ):
+        disk_id = troubled.a_disk()
+        troubled.write(disk_id, (0, b"then"))
+        snapshot_id = troubled.a_disk_snapshot(disk_id)
+        troubled.write(disk_id, (0, b"now!"))
+        request = disk_service_pb2.RollbackDiskRequest(
+            request_id=a_request_id(), disk_id=disk_id, snapshot_id=snapshot_id
+        )
+        with troubled.store_fails("restore", "broken"):
+            troubled.disks.RollbackDisk.future(request)
+            operation_id = eventually(lambda: troubled.disk(disk_id).operation_id)
+            assert troubled.disk(disk_id).state == disk_pb2.Disk.STATE_ROLLING_BACK
+            for call in (
+                lambda: troubled.read(disk_id),
+                lambda: troubled.write(disk_id, (0, b"x")),
+                lambda: troubled.resize(disk_id, 2 * MIB),
+                lambda: troubled.roll_back_disk(disk_id, snapshot_id),
+            ):
+                with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+                    call()
+            deletion = disk_snapshot_pb.DeleteDiskSnapshotRequest(snapshot_id=snapshot_id)
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_IN_USE", DISK):
+                troubled.disk_snapshots.DeleteDiskSnapshot(deletion)
+        troubled.finish(operation_id)
+        assert troubled.disks.RollbackDisk(request).disk == troubled.disk(disk_id)
+        assert troubled.read(disk_id, 0, 4) == b"then"
+        troubled.finish(troubled.disk_snapshots.DeleteDiskSnapshot(deletion).operation_id)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "reason"),
+    [("lost", "DATA_LOSS", "DATA_LOSS"), ("full", "RESOURCE_EXHAUSTED", "STORE_FULL")],
+)
+def test_a_rollback_of_a_disk_that_the_store_refuses_leaves_it_as_it_was(
+    troubled: TroubledCloud, how: str, code: str, reason: str
+):
+    disk_id = troubled.a_disk()
+    troubled.write(disk_id, (0, b"then"))
+    snapshot_id = troubled.a_disk_snapshot(disk_id)
+    troubled.write(disk_id, (0, b"now!"))
+    with troubled.store_fails("restore", how), refused(code, reason, DISK):
+        troubled.roll_back_disk(disk_id, snapshot_id)
+    assert troubled.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
+    assert troubled.read(disk_id, 0, 4) == b"now!"
+    troubled.roll_back_disk(disk_id, snapshot_id)
+    assert troubled.read(disk_id, 0, 4) == b"then"
+
+
 @contextmanager
 def resizing(troubled: TroubledCloud, disk_id: str) -> Iterator[str]:
     """A resize to 2 MiB that cannot end before the block does: its operation."""
