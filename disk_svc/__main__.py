@@ -58,9 +58,10 @@ def serve(settings: Settings, store: BlockStore) -> None:
     disks = Disks(realm)
     points = Points(realm)
     snapshots = Snapshots(realm, disks, points)
+    rollbacks = Rollbacks(realm)
     engine = SagaEngine(
         database,
-        sagas.definitions(realm, disks, points, snapshots),
+        sagas.definitions(realm, disks, points, snapshots, rollbacks),
         operation_prefix="op-d",
         region=settings.region,
         workers=settings.saga_workers,
@@ -73,7 +74,7 @@ def serve(settings: Settings, store: BlockStore) -> None:
         public=[
             Registration(
                 disk_service_pb2_grpc.add_DiskServiceServicer_to_server,
-                DiskServicer(realm, disks, mutations),
+                DiskServicer(realm, disks, rollbacks, mutations),
                 disk_service_pb2.DESCRIPTOR.services_by_name["DiskService"],
             ),
             Registration(
@@ -91,7 +92,7 @@ def serve(settings: Settings, store: BlockStore) -> None:
         internal=[
             Registration(
                 participant_service_pb2_grpc.add_ParticipantServiceServicer_to_server,
-                ParticipantServicer(realm, disks, points, Rollbacks(realm), Deletions(realm)),
+                ParticipantServicer(realm, disks, points, rollbacks, Deletions(realm)),
                 participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"],
             ),
         ],

@@ -10,6 +10,7 @@ DiskRefusal
 ├── SnapshotInUse            FAILED_PRECONDITION
 ├── SnapshotQuotaExceeded    RESOURCE_EXHAUSTED
 ├── SizeTooSmall             INVALID_ARGUMENT
+├── SizeNotLarger            FAILED_PRECONDITION
 ├── RangeBeyondEnd           OUT_OF_RANGE
 ├── WriterFenced             ABORTED
 ├── StoreFull                RESOURCE_EXHAUSTED
@@ -78,8 +79,9 @@ class SnapshotNotFound(DiskRefusal):
     code = grpc.StatusCode.NOT_FOUND
     reason = "SNAPSHOT_NOT_FOUND"
 
-    def __init__(self, snapshot_id: str) -> None:
-        message = f"disk snapshot {snapshot_id} does not exist"
+    def __init__(self, snapshot_id: str, of_disk_id: str = "") -> None:
+        of_disk = f" of disk {of_disk_id}" if of_disk_id else ""
+        message = f"disk snapshot {snapshot_id}{of_disk} does not exist"
         super().__init__(
             message,
             metadata={"snapshot_id": snapshot_id},
@@ -118,7 +120,7 @@ class SnapshotInUse(DiskRefusal):
     reason = "SNAPSHOT_IN_USE"
 
     def __init__(self, snapshot_id: str) -> None:
-        message = f"a disk is being made from disk snapshot {snapshot_id} right now"
+        message = f"a disk is being made from disk snapshot {snapshot_id}, or rolled back to it, right now"
         super().__init__(
             message,
             metadata={"snapshot_id": snapshot_id},
@@ -149,6 +151,20 @@ class SizeTooSmall(DiskRefusal):
             message,
             metadata={"snapshot_id": snapshot.id, "size_bytes": str(snapshot.size_bytes)},
             fields=[FieldProblem("size_bytes", f"is less than the snapshot's {snapshot.size_bytes}")],
+        )
+
+
+class SizeNotLarger(DiskRefusal):
+    reason = "SIZE_NOT_LARGER"
+
+    def __init__(self, disk: Disk, size_bytes: int) -> None:
+        message = (
+            f"disk {disk.id} ({disk.name}) has {disk.size_bytes} bytes and only grows, not to {size_bytes}"
+        )
+        super().__init__(
+            message,
+            metadata={"disk_id": disk.id, "size_bytes": str(disk.size_bytes)},
+            preconditions=[Violation(self.reason, f"disk/{disk.id}", message)],
         )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from disk_svc.states import Attachment, Kind, PointState, Role, SnapshotState, Task
+from disk_svc.states import Attachment, Kind, PointState, Purpose, Role, SnapshotState, Task
 from svckit.database import UtcDateTime
 
 
@@ -94,8 +94,7 @@ class Reservation(DiskTable):
 
     key: Mapped[str] = mapped_column(primary_key=True)
     operation_id: Mapped[str]
-    purpose: Mapped[str]
-    """`rollback` or `deletion`."""
+    purpose: Mapped[Purpose] = mapped_column(sa.String)
     targets: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON)
     """`disk_id` and `snapshot_id` of each."""
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from disk_svc.models import ConsistencyPoint, Disk, DiskSnapshot, Reservation
-from disk_svc.states import HOLDS_SLOT, Attachment, Kind, PointState, SnapshotState, Task
+from disk_svc.states import HOLDS_SLOT, Attachment, Kind, PointState, Purpose, SnapshotState, Task
 from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import rows_changed, table_of
@@ -93,6 +93,15 @@ def clear_tasks(session: Session, operation_id: str, task: Task) -> None:
     )
 
 
+def end_resize(session: Session, operation_id: str, size_bytes: int) -> None:
+    """Give the disk that an operation resized its new size, and end the task."""
+    session.execute(
+        sa.update(_DISKS)
+        .where(_DISKS.c.task_operation_id == operation_id, _DISKS.c.task == Task.RESIZING)
+        .values(size_bytes=size_bytes, task=Task.NONE, task_operation_id="", update_time=utc_now())
+    )
+
+
 def move_idle_disk(
     session: Session, disk_id: str, *, here: tuple[Attachment, str], there: tuple[Attachment, str]
 ) -> bool:
@@ -157,12 +166,14 @@ def find_snapshot(
 
 
 def snapshots_by_id(
-    session: Session, snapshot_ids: Collection[str], *, account_id: str
+    session: Session, snapshot_ids: Collection[str], *, account_id: str, lock: bool = False
 ) -> dict[str, DiskSnapshot]:
-    query = sa.select(DiskSnapshot).where(
-        DiskSnapshot.id.in_(snapshot_ids), DiskSnapshot.account_id == account_id
+    query = (
+        sa.select(DiskSnapshot)
+        .where(DiskSnapshot.id.in_(snapshot_ids), DiskSnapshot.account_id == account_id)
+        .order_by(DiskSnapshot.id)
     )
-    return {snapshot.id: snapshot for snapshot in session.scalars(query)}
+    return {snapshot.id: snapshot for snapshot in session.scalars(query.with_for_update() if lock else query)}
 
 
 def snapshots_of_point(session: Session, key: str) -> Sequence[DiskSnapshot]:
@@ -220,11 +231,14 @@ def slots_taken(session: Session, disk_ids: Collection[str]) -> dict[tuple[str, 
 
 
 def sources_in_use(session: Session, snapshot_ids: Collection[str]) -> set[str]:
-    """Which of the snapshots a disk is being made from right now."""
-    query = sa.select(Disk.source_snapshot_id).where(
+    """Which of the snapshots a disk is being made from, or rolled back to, right now."""
+    being_made = sa.select(Disk.source_snapshot_id).where(
         Disk.source_snapshot_id.in_(snapshot_ids), Disk.task == Task.CREATING
     )
-    return set(session.scalars(query))
+    # As many as there are rollbacks under way: few.
+    rolling_back = sa.select(Reservation.targets).where(Reservation.purpose == Purpose.ROLLBACK)
+    reserved = {target["snapshot_id"] for targets in session.scalars(rolling_back) for target in targets}
+    return set(session.scalars(being_made)) | reserved.intersection(snapshot_ids)
 
 
 def change_snapshots(
@@ -280,7 +294,7 @@ def remove_point(session: Session, key: str) -> None:
 
 
 def add_reservation(
-    session: Session, key: str, operation_id: str, purpose: str, targets: Sequence[Mapping[str, str]]
+    session: Session, key: str, operation_id: str, purpose: Purpose, targets: Sequence[Mapping[str, str]]
 ) -> None:
     values = {
         "key": key,

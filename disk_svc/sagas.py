@@ -8,11 +8,12 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from disk_svc import convert, repository
-from disk_svc.blockstore import Cut
+from disk_svc.blockstore import Cut, Restore
 from disk_svc.errors import refusal_for, refusing
 from disk_svc.service.disks import Disks
 from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
+from disk_svc.service.reservations import Rollbacks
 from disk_svc.service.snapshots import Snapshots
 from disk_svc.states import SnapshotState, Task
 from stillpoint.disk.v1 import disk_service_pb2, disk_snapshot_service_pb2
@@ -20,9 +21,13 @@ from svckit.errors import Refusal
 from svckit.saga import Run, SagaDefinition, Step
 
 
-def definitions(realm: Realm, disks: Disks, points: Points, snapshots: Snapshots) -> list[SagaDefinition]:
+def definitions(
+    realm: Realm, disks: Disks, points: Points, snapshots: Snapshots, rollbacks: Rollbacks
+) -> list[SagaDefinition]:
     return [
         _create_disk(realm, disks),
+        _resize_disk(realm, disks),
+        _roll_back_disk(realm, disks, rollbacks),
         _delete_disk(realm),
         _create_disk_snapshot(realm, points, snapshots),
         _delete_disk_snapshot(realm),
@@ -54,6 +59,71 @@ def _create_disk(realm: Realm, disks: Disks) -> SagaDefinition:
     return SagaDefinition(
         kind="create_disk",
         steps=(Step("create", do=create, undo=undo, record=record, answer=answer),),
+        failed=failed,
+    )
+
+
+def _resize_disk(realm: Realm, disks: Disks) -> SagaDefinition:
+    """Forward only: a volume never shrinks, and somebody may have written to the new part already. So there is neither an
+    undo nor a deadline, and what is not known is tried until it is. The store refuses only before it has changed
+    anything, and never a size that the volume has got by an earlier try: after a refusal the row is right as it is.
+    """
+
+    def resize(run: Run) -> None:
+        with refusing():
+            realm.store.resize_volume(run.resource_id, run.input["size_bytes"])
+
+    def record(session: Session, run: Run) -> None:
+        repository.end_resize(session, run.id, run.input["size_bytes"])
+
+    def answer(session: Session, run: Run) -> disk_service_pb2.ResizeDiskResponse:
+        disk = disks.get(session, run.resource_id, account_id=run.account_id)
+        slots_taken = repository.slots_taken(session, [disk.id])
+        return disk_service_pb2.ResizeDiskResponse(
+            disk=convert.disk(disk, slots_taken, realm.quotas), operation_id=run.id
+        )
+
+    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
+        repository.clear_tasks(session, run.id, Task.RESIZING)
+
+    return SagaDefinition(
+        kind="resize_disk",
+        steps=(Step("resize", do=resize, record=record, answer=answer),),
+        failed=failed,
+    )
+
+
+def _roll_back_disk(realm: Realm, disks: Disks, rollbacks: Rollbacks) -> SagaDefinition:
+    """No deadline: what is not known may have taken effect, and is tried until it is known. The store refuses only what
+    has not taken effect by an earlier try: then the disk is as it was.
+    """
+
+    def restore(run: Run) -> None:
+        # First the writers: what they were answered while the store is tried again would be lost.
+        realm.store.fence([run.resource_id])
+        with refusing(run.key("restore")):
+            realm.store.restore(run.key("restore"), [Restore(run.resource_id, run.input["snapshot_id"])])
+
+    def undo(run: Run) -> None:
+        """It was refused, so there is nothing to give back; a try that comes late is refused too."""
+        realm.store.withdraw_cut(run.key("restore"))
+
+    def record(session: Session, run: Run) -> None:
+        rollbacks.end(session, run.id)
+
+    def answer(session: Session, run: Run) -> disk_service_pb2.RollbackDiskResponse:
+        disk = disks.get(session, run.resource_id, account_id=run.account_id)
+        slots_taken = repository.slots_taken(session, [disk.id])
+        return disk_service_pb2.RollbackDiskResponse(
+            disk=convert.disk(disk, slots_taken, realm.quotas), operation_id=run.id
+        )
+
+    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
+        rollbacks.end(session, run.id)
+
+    return SagaDefinition(
+        kind="roll_back_disk",
+        steps=(Step("restore", do=restore, undo=undo, record=record, answer=answer),),
         failed=failed,
     )
 

@@ -9,6 +9,7 @@ from disk_svc import convert, repository
 from disk_svc.models import Disk
 from disk_svc.service.disks import Disks
 from disk_svc.service.realm import Realm
+from disk_svc.service.reservations import Rollbacks
 from disk_svc.service.snapshots import Snapshots
 from stillpoint.disk.v1 import (
     disk_pb2,
@@ -27,9 +28,10 @@ from svckit.validation import Checks
 class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
     """stillpoint.disk.v1.DiskService."""
 
-    def __init__(self, realm: Realm, disks: Disks, mutations: Mutations) -> None:
+    def __init__(self, realm: Realm, disks: Disks, rollbacks: Rollbacks, mutations: Mutations) -> None:
         self._realm = realm
         self._disks = disks
+        self._rollbacks = rollbacks
         self._mutations = mutations
 
     async def CreateDisk(
@@ -79,6 +81,36 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
             )
             messages = self._messages(session, disks)
         return disk_service_pb2.ListDisksResponse(disks=messages, next_page_token=next_page_token)
+
+    async def ResizeDisk(
+        self, request: disk_service_pb2.ResizeDiskRequest, context: Any
+    ) -> disk_service_pb2.ResizeDiskResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("disk_id", request.disk_id)
+            check.disk_size("size_bytes", request.size_bytes)
+        return await self._mutations.saga(
+            request,
+            lambda session, operation_id: self._disks.resize(
+                session, operation_id, request.disk_id, request.size_bytes
+            ),
+            disk_service_pb2.ResizeDiskResponse,
+        )
+
+    async def RollbackDisk(
+        self, request: disk_service_pb2.RollbackDiskRequest, context: Any
+    ) -> disk_service_pb2.RollbackDiskResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("disk_id", request.disk_id)
+            check.resource_id("snapshot_id", request.snapshot_id)
+        return await self._mutations.saga(
+            request,
+            lambda session, operation_id: self._rollbacks.start(
+                session, operation_id, request.disk_id, request.snapshot_id
+            ),
+            disk_service_pb2.RollbackDiskResponse,
+        )
 
     async def DeleteDisk(
         self, request: disk_service_pb2.DeleteDiskRequest, context: Any

@@ -45,6 +45,13 @@ class PointState(enum.StrEnum):
     CUT = "CUT"  # the store has cut the disks → gone when finished or withdrawn
 
 
+class Purpose(enum.StrEnum):
+    """What disks and snapshots are reserved for."""
+
+    ROLLBACK = "rollback"
+    DELETION = "deletion"
+
+
 BLOCKS_IO = (Task.CREATING, Task.ROLLING_BACK, Task.DELETING)
 HOLDS_SLOT = (SnapshotState.CREATING, SnapshotState.AVAILABLE, SnapshotState.DELETING)
 DELETABLE = (SnapshotState.AVAILABLE, SnapshotState.ERROR)

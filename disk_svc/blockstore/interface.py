@@ -157,7 +157,7 @@ class BlockStore(Protocol):
         """
 
     def withdraw_cut(self, key: str) -> None:
-        """Undoes a cut: its snapshots are deleted, and a cut with this key that comes late is Withdrawn.
+        """Undoes a cut: its snapshots are deleted, and a cut or a restore with this key that comes late is Withdrawn.
 
         Idempotent, and tolerates that the cut never happened. Works when there is no space.
         AlreadyUsed: the key is a restore's.
@@ -180,7 +180,8 @@ class BlockStore(Protocol):
         than the snapshot gets its size. Any snapshot serves, of this volume or of another.
 
         Idempotent by key: the same again does nothing, even if data was written in between. AlreadyUsed: the key stands
-        for something else. UnknownVolume, UnknownSnapshot. DataLoss: a snapshot's root is damaged; no volume was changed.
+        for something else. Withdrawn: the key was withdrawn. UnknownVolume, UnknownSnapshot. DataLoss: a snapshot's root
+        is damaged; no volume was changed.
         """
 
     def delete_snapshots(self, snapshot_ids: Sequence[str]) -> None:

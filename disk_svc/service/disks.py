@@ -1,4 +1,4 @@
-"""Disks: made, deleted, attached, detached.
+"""Disks: made, resized, deleted, attached, detached.
 
 Rows first, bytes second, rows last: a row with a task names the bytes before they exist, and until the store has taken
 them over for reclaim. What a call finds half done, after a crash, it finishes under the same key.
@@ -15,6 +15,7 @@ from disk_svc.errors import (
     DiskBusy,
     DiskInState,
     DiskNotFound,
+    SizeNotLarger,
     SizeTooSmall,
     SnapshotInState,
     SnapshotNotFound,
@@ -79,6 +80,20 @@ class Disks:
         disk = InstanceDisk(new_id("disk"), name, Role.DATA, size_bytes, source_snapshot_id)
         self._add(session, operation_id, account_id, [disk], instance_id="")
         return SagaStart("create_disk", disk.disk_id, {})
+
+    def resize(self, session: Session, operation_id: str, disk_id: str, size_bytes: int) -> SagaStart:
+        """spec.md: "disks in statuses such as "Snapshot in Progress" or "Resize Expansion in Progress" cannot initiate
+        Instance Snapshot creation": the task sees to that, and to the opposite.
+        """
+        disk = self.get(session, disk_id, lock=True)
+        refusals: list[Refusal] = []
+        if disk.task:
+            refusals.append(DiskBusy(disk))
+        if size_bytes <= disk.size_bytes:
+            refusals.append(SizeNotLarger(disk, size_bytes))
+        refuse_all(refusals, DOMAIN)
+        repository.set_task(session, [disk_id], Task.RESIZING, operation_id)
+        return SagaStart("resize_disk", disk_id, {"size_bytes": size_bytes})
 
     def delete(self, session: Session, operation_id: str, disk_id: str) -> SagaStart:
         disk = self.get(session, disk_id, lock=True)

@@ -21,12 +21,16 @@ from disk_svc.errors import (
 )
 from disk_svc.models import Disk
 from disk_svc.service.realm import Realm, is_on
-from disk_svc.states import DELETABLE, Attachment, SnapshotState, Task
+from disk_svc.states import DELETABLE, Attachment, Purpose, SnapshotState, Task
 from svckit import barrier
+from svckit.caller import current_caller
 from svckit.errors import Refusal, StepWithdrawn, refuse_all
+from svckit.mutations import SagaStart
 
-_ROLLBACK = "rollback"
-_DELETION = "deletion"
+
+def restore_key(operation_id: str) -> str:
+    """Of the one step of a disk's own rollback, and of its reservation."""
+    return f"{operation_id}/restore"
 
 
 class Rollbacks:
@@ -34,6 +38,27 @@ class Rollbacks:
 
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
+
+    def start(self, session: Session, operation_id: str, disk_id: str, snapshot_id: str) -> SagaStart:
+        """One detached disk, for a saga of this service: the transaction that accepts it is the reservation.
+
+        spec.md: "System Disk snapshots and Data Disk snapshots associated with an Instance Snapshot can be rolled back
+        independently."
+        """
+        target = Restore(disk_id, snapshot_id)
+        self._reserve(
+            session,
+            restore_key(operation_id),
+            operation_id,
+            account_id=current_caller().account_id,
+            instance_id="",
+            targets=[target],
+        )
+        return SagaStart("roll_back_disk", disk_id, {"snapshot_id": snapshot_id})
+
+    def end(self, session: Session, operation_id: str) -> None:
+        """Of what `start` began, whichever way it ended."""
+        self._clear(session, restore_key(operation_id))
 
     def check(self, account_id: str, instance_id: str, targets: Sequence[Restore]) -> list[str]:
         """As `reserve`, and changes nothing."""
@@ -51,21 +76,41 @@ class Rollbacks:
         self._refuse_lost_bytes([target.snapshot_id for target in targets])
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
-                self._refuse_obstacles(session, account_id, instance_id, targets, lock=True)
-                tasked = repository.set_task(session, disk_ids, Task.ROLLING_BACK, operation_id)
-                assert tasked  # the rows are locked and were just looked at
-                repository.add_reservation(
+                self._reserve(
                     session,
                     key,
                     operation_id,
-                    _ROLLBACK,
-                    [{"disk_id": t.volume_id, "snapshot_id": t.snapshot_id} for t in targets],
+                    account_id=account_id,
+                    instance_id=instance_id,
+                    targets=targets,
                 )
             elif repository.find_reservation(session, key) is None:
                 raise StepWithdrawn(key)  # applied since this call was sent
             untouched = self._untouched(session, account_id, instance_id, targets)
         self._realm.store.fence(disk_ids)
         return untouched
+
+    def _reserve(
+        self,
+        session: Session,
+        key: str,
+        operation_id: str,
+        *,
+        account_id: str,
+        instance_id: str,
+        targets: Sequence[Restore],
+    ) -> None:
+        self._refuse_obstacles(session, account_id, instance_id, targets, lock=True)
+        disk_ids = [target.volume_id for target in targets]
+        tasked = repository.set_task(session, disk_ids, Task.ROLLING_BACK, operation_id)
+        assert tasked  # the rows are locked and were just looked at
+        repository.add_reservation(
+            session,
+            key,
+            operation_id,
+            Purpose.ROLLBACK,
+            [{"disk_id": t.volume_id, "snapshot_id": t.snapshot_id} for t in targets],
+        )
 
     def withdraw(self, key: str) -> None:
         """Undo `reserve`."""
@@ -106,8 +151,9 @@ class Rollbacks:
             disk_ids=[target.volume_id for target in targets],
             lock=lock,
         )
+        # Locked too, so that none is deleted between this look and the row that marks it as in use.
         snapshots = repository.snapshots_by_id(
-            session, [target.snapshot_id for target in targets], account_id=account_id
+            session, [target.snapshot_id for target in targets], account_id=account_id, lock=lock
         )
         refusals: list[Refusal] = []
         for target in targets:
@@ -118,7 +164,7 @@ class Rollbacks:
             else:
                 refusals += _obstacles_on(disk, instance_id)
             if snapshot is None or snapshot.disk_id != target.volume_id:
-                refusals.append(SnapshotNotFound(target.snapshot_id))
+                refusals.append(SnapshotNotFound(target.snapshot_id, of_disk_id=target.volume_id))
             elif snapshot.state != SnapshotState.AVAILABLE:
                 refusals.append(SnapshotInState(snapshot, SnapshotState.AVAILABLE))
         refuse_all(refusals, DOMAIN)
@@ -146,7 +192,8 @@ def _obstacles_on(disk: Disk, instance_id: str) -> list[Refusal]:
     if disk.task:
         refusals.append(DiskBusy(disk))
     if disk.attachment != Attachment.DETACHED and not is_on(disk, instance_id):
-        refusals.append(DiskInState(disk, f"DETACHED, or on instance {instance_id}"))
+        elsewhere = f", or on instance {instance_id}" if instance_id else ""
+        refusals.append(DiskInState(disk, f"DETACHED{elsewhere}"))
     return refusals
 
 
@@ -187,7 +234,7 @@ class Deletions:
                 session,
                 key,
                 operation_id,
-                _DELETION,
+                Purpose.DELETION,
                 [{"disk_id": member.disk_id, "snapshot_id": member.id} for member in members],
             )
 

@@ -13,9 +13,12 @@ from stillpoint.disk.v1.disk_service_pb2 import (
     DeleteDiskRequest,
     GetDiskRequest,
     ListDisksRequest,
+    ResizeDiskRequest,
+    RollbackDiskRequest,
 )
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import CreateDiskSnapshotRequest, GetDiskSnapshotRequest
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import CreateInstanceSnapshotRequest
+from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk_snapshot import print_disk_snapshot
 from stillpoint_cli.commands.instance_snapshot import take_snapshot
@@ -30,6 +33,7 @@ from stillpoint_cli.output import (
     print_card,
     print_json,
     print_list,
+    printable,
     stdout,
     styled,
 )
@@ -97,6 +101,52 @@ def show(context: typer.Context, disk: DiskArgument, as_json: JsonOption = False
     """Show a disk."""
     found = Connections.of(context).disks.GetDisk(GetDiskRequest(disk_id=disk)).disk
     print_json(found) if as_json else _print_disk(found)
+
+
+@app.command()
+def resize(
+    context: typer.Context,
+    disk: DiskArgument,
+    size: Annotated[
+        int,
+        typer.Argument(
+            parser=size_in_bytes,
+            metavar="SIZE",
+            help="The new size, larger than it has: 20GiB or plain bytes.",
+        ),
+    ],
+    as_json: JsonOption = False,
+) -> None:
+    """Make a disk larger, attached or not. The new part reads zero. A disk never becomes smaller again."""
+    response = Connections.of(context).disks.ResizeDisk(
+        ResizeDiskRequest(request_id=new_request_id(), disk_id=disk, size_bytes=size)
+    )
+    print_json(response) if as_json else _print_disk(response.disk)
+
+
+@app.command()
+def rollback(
+    context: typer.Context,
+    disk: DiskArgument,
+    snapshot: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="A snapshot of this disk, snap-….")],
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Roll a detached disk back to one of its snapshots, a member of an instance snapshot or not.
+
+    What the disk holds now is lost: take a snapshot first. Who is writing to it is cut off.
+    """
+    connections = Connections.of(context)
+    if not yes:
+        name = connections.disks.GetDisk(GetDiskRequest(disk_id=disk)).disk.name
+        request = GetDiskSnapshotRequest(snapshot_id=snapshot)
+        found = connections.disk_snapshots.GetDiskSnapshot(request).snapshot
+        moment = format_time(found.cut_time)
+        ask(f"Roll {disk} ({printable(name)}) back to {moment}? What it holds now is lost.")
+    response = connections.disks.RollbackDisk(
+        RollbackDiskRequest(request_id=new_request_id(), disk_id=disk, snapshot_id=snapshot)
+    )
+    print_json(response) if as_json else _print_disk(response.disk)
 
 
 @app.command()

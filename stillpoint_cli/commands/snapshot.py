@@ -1,6 +1,5 @@
 """`stillpoint snapshot`: one snapshot of a whole machine."""
 
-import sys
 from collections.abc import Callable
 from typing import Annotated
 
@@ -17,6 +16,7 @@ from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     ListInstanceSnapshotsRequest,
     RollbackInstanceSnapshotRequest,
 )
+from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk import disk_state
 from stillpoint_cli.commands.disk_snapshot import delete_disk_snapshot, list_disk_snapshots
@@ -55,8 +55,6 @@ app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_d
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
 _MOST_IN_A_BATCH = 100
-
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not list the disks, do not ask.")]
 
 
 @app.command()
@@ -131,7 +129,7 @@ def rollback(
         found = get_snapshot(connections, snapshot)
         stderr().print(make_table(found.members, {**MEMBER_COLUMNS, "NOW": _state_now(connections)}))
         moment = format_time(found.cut_time)
-        _ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
+        ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
     response = connections.instance_snapshots.RollbackInstanceSnapshot(
         RollbackInstanceSnapshotRequest(
             request_id=new_request_id(), instance_snapshot_id=snapshot, validate_only=dry_run
@@ -166,7 +164,7 @@ def delete(
         members = [member for snapshot in snapshots for member in get_snapshot(connections, snapshot).members]
         stderr().print(make_table(members, MEMBER_COLUMNS))
         what = snapshots[0] if len(snapshots) == 1 else f"these {len(snapshots)} instance snapshots"
-        _ask(
+        ask(
             f"Delete {what} with {len(members)} disk snapshots? They cannot be restored. The disks stay as they are."
         )
     outcomes = [
@@ -205,13 +203,6 @@ def _finish_deletion(
         done = "is deleted" if wait else "is being deleted"
         print_card(f"{snapshot} {done}.", {"operation": result.operation_id})
     return True
-
-
-def _ask(question: str) -> None:
-    # On stderr to its last character, which typer.confirm is not: stdout is for the answer, also into a pipe.
-    stderr().print(f"{question} [y/N] ", end="")
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        raise typer.Abort
 
 
 def _state_now(connections: Connections) -> Callable[[Member], Text]:

@@ -208,6 +208,14 @@ class Cloud:
     def delete_instance(self, instance_id: str) -> None:
         self.instances.DeleteInstance(instance_service_pb2.DeleteInstanceRequest(instance_id=instance_id))
 
+    def resize(self, disk_id: str, size_bytes: int) -> disk_pb2.Disk:
+        request = disk_service_pb2.ResizeDiskRequest(disk_id=disk_id, size_bytes=size_bytes)
+        return self.disks.ResizeDisk(request).disk
+
+    def roll_back_disk(self, disk_id: str, snapshot_id: str) -> disk_pb2.Disk:
+        request = disk_service_pb2.RollbackDiskRequest(disk_id=disk_id, snapshot_id=snapshot_id)
+        return self.disks.RollbackDisk(request).disk
+
     def delete_disk(self, disk_id: str) -> None:
         self.finish(self.disks.DeleteDisk(disk_service_pb2.DeleteDiskRequest(disk_id=disk_id)).operation_id)
 

@@ -50,6 +50,10 @@ class FailingStore:
         self._fail("create_volume", volume_id)
         self._store.create_volume(volume_id, size_bytes, source_snapshot_id)
 
+    def resize_volume(self, volume_id: str, size_bytes: int) -> None:
+        self._fail("resize_volume", volume_id)
+        self._store.resize_volume(volume_id, size_bytes)
+
     def cut(self, key: str, cuts: Sequence[Any]) -> Any:
         self._fail("cut", cuts[0].volume_id)
         return self._store.cut(key, cuts)

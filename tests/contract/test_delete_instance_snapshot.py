@@ -84,6 +84,16 @@ class TestDeleteInstanceSnapshot:
         }
         cloud.delete_instance_snapshot(whole.id)
 
+    def test_fails_when_a_disk_is_being_rolled_back_to_a_member(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance(data_disks=1, stopped=True)
+        whole = cloud.an_instance_snapshot(machine.id)
+        member = whole.members[1]
+        with inside.rolling_back((member.disk_id, member.snapshot_id), instance_id=machine.id):
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_IN_USE", DISK) as refusal:
+                cloud.delete_instance_snapshot(whole.id)
+        assert refusal.metadata == {"snapshot_id": member.snapshot_id}
+        cloud.delete_instance_snapshot(whole.id)
+
     def test_fails_when_several_members_are_in_use_and_names_each(self, cloud: Cloud, inside: Inside):
         whole = cloud.an_instance_snapshot(cloud.an_instance(data_disks=2).id)
         in_use = [member.snapshot_id for member in whole.members[:2]]

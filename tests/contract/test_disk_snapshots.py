@@ -205,6 +205,16 @@ class TestDeleteDiskSnapshot:
         assert refusal.metadata == {"snapshot_id": snapshot_id}
         delete(cloud, snapshot_id)
 
+    def test_fails_when_a_disk_is_being_rolled_back_to_the_snapshot(self, cloud: Cloud, inside: Inside):
+        disk_id = cloud.a_disk()
+        snapshot_id, other = cloud.a_disk_snapshot(disk_id), cloud.a_disk_snapshot(disk_id)
+        with inside.rolling_back((disk_id, snapshot_id)):
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_IN_USE", DISK) as refusal:
+                delete(cloud, snapshot_id)
+            delete(cloud, other)
+        assert refusal.metadata == {"snapshot_id": snapshot_id}
+        delete(cloud, snapshot_id)
+
     def test_fails_when_the_snapshot_is_a_member_in_use_and_says_both(self, cloud: Cloud, inside: Inside):
         [member] = cloud.an_instance_snapshot(cloud.an_instance().id).members
         with inside.being_made(member.snapshot_id):

@@ -132,6 +132,29 @@ def create_disk(cloud: Cloud) -> Case:
     )
 
 
+def resize_disk(cloud: Cloud) -> Case:
+    disk_id, make = cloud.a_disk(), disk_service_pb2.ResizeDiskRequest
+    return Case(
+        cloud.disks.ResizeDisk,
+        make(disk_id=disk_id, size_bytes=2 * MIB),
+        make(disk_id=disk_id, size_bytes=3 * MIB),
+        make(disk_id=an_unknown_id("disk"), size_bytes=2 * MIB),
+        operations(cloud, Service.DISK, disk_id, "resize_disk"),
+    )
+
+
+def rollback_disk(cloud: Cloud) -> Case:
+    disk_id, make = cloud.a_disk(), disk_service_pb2.RollbackDiskRequest
+    snapshot_id, other = cloud.a_disk_snapshot(disk_id), cloud.a_disk_snapshot(disk_id)
+    return Case(
+        cloud.disks.RollbackDisk,
+        make(disk_id=disk_id, snapshot_id=snapshot_id),
+        make(disk_id=disk_id, snapshot_id=other),
+        make(disk_id=disk_id, snapshot_id=an_unknown_id("snap")),
+        operations(cloud, Service.DISK, disk_id, "roll_back_disk"),
+    )
+
+
 def delete_disk(cloud: Cloud) -> Case:
     disk_id, make = cloud.a_disk(), disk_service_pb2.DeleteDiskRequest
     return Case(
@@ -224,6 +247,8 @@ CASES = (
     detach_disk,
     set_account_standing,
     create_disk,
+    resize_disk,
+    rollback_disk,
     delete_disk,
     create_disk_snapshot,
     delete_disk_snapshot,

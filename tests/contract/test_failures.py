@@ -186,6 +186,114 @@ class TestWhenSomethingHappensThatNobodyForesaw:
         assert "retry_operation/retried" in troubled.events_of(Service.SNAPSHOT, whole_id)
 
 
+class TestWhileADiskIsResized:
+    """Between the transaction that accepts it and the commit that ends it: the store does not answer yet."""
+
+    def test_it_is_resizing_and_read_and_written_as_before(self, troubled: TroubledCloud):
+        disk_id = troubled.a_disk()
+        with resizing(troubled, disk_id):
+            disk = troubled.disk(disk_id)
+            assert (disk.state, disk.size_bytes) == (disk_pb2.Disk.STATE_RESIZING, MIB)
+            troubled.write(disk_id, (0, b"goes on"))
+            assert troubled.read(disk_id, 0, 7) == b"goes on"
+        assert troubled.read(disk_id, 0, 7) == b"goes on"
+
+    def test_no_snapshot_of_its_instance_is_taken(self, troubled: TroubledCloud):
+        machine = troubled.an_instance(data_disks=1)
+        with resizing(troubled, machine.data_disk_ids[0]) as operation_id:
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK) as refusal:
+                create_whole(troubled, machine.id)
+        assert (refusal.metadata["state"], refusal.metadata["operation_id"]) == ("RESIZING", operation_id)
+        troubled.an_instance_snapshot(machine.id)
+
+    def test_its_instance_is_not_rolled_back(self, troubled: TroubledCloud):
+        machine = troubled.an_instance(data_disks=1, stopped=True)
+        whole = troubled.an_instance_snapshot(machine.id)
+        with resizing(troubled, machine.data_disk_ids[0]):
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+                troubled.roll_back(whole.id)
+        troubled.roll_back(whole.id)
+        assert troubled.disk(machine.data_disk_ids[0]).size_bytes == 2 * MIB
+
+
+def test_a_resize_that_the_store_refuses_leaves_the_disk_as_it_was(troubled: TroubledCloud):
+    disk_id = troubled.a_disk()
+    with troubled.store_fails("resize_volume", "full"):
+        with refused("RESOURCE_EXHAUSTED", "STORE_FULL", DISK):
+            troubled.resize(disk_id, 2 * MIB)
+    disk = troubled.disk(disk_id)
+    assert (disk.state, disk.size_bytes) == (disk_pb2.Disk.STATE_DETACHED, MIB)
+    assert troubled.resize(disk_id, 2 * MIB).size_bytes == 2 * MIB
+
+
+class TestWhileADiskIsRolledBack:
+    """The store does not answer yet."""
+
+    def test_it_is_neither_read_nor_written_nor_changed_and_its_snapshot_not_deleted(
+        self, troubled: TroubledCloud
+    ):
+        disk_id = troubled.a_disk()
+        troubled.write(disk_id, (0, b"then"))
+        snapshot_id = troubled.a_disk_snapshot(disk_id)
+        troubled.write(disk_id, (0, b"now!"))
+        request = disk_service_pb2.RollbackDiskRequest(
+            request_id=a_request_id(), disk_id=disk_id, snapshot_id=snapshot_id
+        )
+        with troubled.store_fails("restore", "broken"):
+            troubled.disks.RollbackDisk.future(request)
+            operation_id = eventually(lambda: troubled.disk(disk_id).operation_id)
+            assert troubled.disk(disk_id).state == disk_pb2.Disk.STATE_ROLLING_BACK
+            for call in (
+                lambda: troubled.read(disk_id),
+                lambda: troubled.write(disk_id, (0, b"x")),
+                lambda: troubled.resize(disk_id, 2 * MIB),
+                lambda: troubled.roll_back_disk(disk_id, snapshot_id),
+            ):
+                with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+                    call()
+            deletion = disk_snapshot_pb.DeleteDiskSnapshotRequest(snapshot_id=snapshot_id)
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_IN_USE", DISK):
+                troubled.disk_snapshots.DeleteDiskSnapshot(deletion)
+        troubled.finish(operation_id)
+        assert troubled.disks.RollbackDisk(request).disk == troubled.disk(disk_id)
+        assert troubled.read(disk_id, 0, 4) == b"then"
+        troubled.finish(troubled.disk_snapshots.DeleteDiskSnapshot(deletion).operation_id)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "reason"),
+    [("lost", "DATA_LOSS", "DATA_LOSS"), ("full", "RESOURCE_EXHAUSTED", "STORE_FULL")],
+)
+def test_a_rollback_of_a_disk_that_the_store_refuses_leaves_it_as_it_was(
+    troubled: TroubledCloud, how: str, code: str, reason: str
+):
+    disk_id = troubled.a_disk()
+    troubled.write(disk_id, (0, b"then"))
+    snapshot_id = troubled.a_disk_snapshot(disk_id)
+    troubled.write(disk_id, (0, b"now!"))
+    with troubled.store_fails("restore", how), refused(code, reason, DISK):
+        troubled.roll_back_disk(disk_id, snapshot_id)
+    assert troubled.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
+    assert troubled.read(disk_id, 0, 4) == b"now!"
+    troubled.roll_back_disk(disk_id, snapshot_id)
+    assert troubled.read(disk_id, 0, 4) == b"then"
+
+
+@contextmanager
+def resizing(troubled: TroubledCloud, disk_id: str) -> Iterator[str]:
+    """A resize to 2 MiB that cannot end before the block does: its operation."""
+    request = disk_service_pb2.ResizeDiskRequest(
+        request_id=a_request_id(), disk_id=disk_id, size_bytes=2 * MIB
+    )
+    with troubled.store_fails("resize_volume", "broken"):
+        troubled.disks.ResizeDisk.future(request)
+        operation_id = eventually(lambda: troubled.disk(disk_id).operation_id)
+        yield operation_id
+    troubled.finish(operation_id)
+    assert troubled.disks.ResizeDisk(request).disk == troubled.disk(disk_id)
+    assert troubled.disk(disk_id).size_bytes == 2 * MIB
+
+
 @contextmanager
 def rolling_back(troubled: TroubledCloud) -> Iterator[tuple[Machine, str, str]]:
     """A rollback that cannot end before the block does: the machine, the instance snapshot and the operation."""

@@ -207,6 +207,8 @@ def test_a_withdrawn_cut_is_gone_and_does_not_come_late(reopen: Callable[[], Blo
     for key in ("k", "never"):
         with pytest.raises(Withdrawn):
             store.cut(key, [Cut("v", "s")])
+        with pytest.raises(Withdrawn):
+            store.restore(key, [Restore("v", "s")])
     with pytest.raises(Withdrawn):
         store.cut("other", [Cut("v", "t")])
     assert not [entry for entry in store.inventory() if isinstance(entry, SnapshotEntry)]

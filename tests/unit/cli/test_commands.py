@@ -15,7 +15,9 @@ from stillpoint.compute.v1 import account_service_pb2 as account_pb2
 from stillpoint.compute.v1 import instance_service_pb2 as instance_pb2
 from stillpoint.compute.v1.instance_pb2 import Instance
 from stillpoint.disk.v1 import disk_service_pb2 as disk_pb2
+from stillpoint.disk.v1 import disk_snapshot_service_pb2 as disk_snapshot_pb2
 from stillpoint.disk.v1.disk_pb2 import Disk
+from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
 from stillpoint.operation.v1 import event_service_pb2 as event_pb2
 from stillpoint.operation.v1 import operation_service_pb2 as operation_pb2
 from stillpoint.operation.v1.operation_pb2 import Operation, OperationError, OperationStep
@@ -142,6 +144,63 @@ def test_create_instance_sends_sizes_and_snapshots_as_asked(services: FakeServic
     assert request.system_disk.size_bytes == 10 << 30
     assert [disk.size_bytes for disk in request.data_disks] == [1 << 20, 0]
     assert [disk.source_snapshot_id for disk in request.data_disks] == ["", "snap-7"]
+
+
+def test_resize_sends_the_size_in_bytes_and_shows_the_disk(services: FakeServices, run: Run):
+    services.answer(
+        "DiskService/ResizeDisk",
+        disk_pb2.ResizeDiskRequest,
+        lambda request: disk_pb2.ResizeDiskResponse(
+            disk=Disk(id=request.disk_id, name="d", size_bytes=request.size_bytes), operation_id="op-d-1"
+        ),
+    )
+    result = run("disk", "resize", "disk-1", "20GiB")
+    assert (result.exit_code, "20 GiB" in result.stdout) == (0, True), result.output
+    (request,) = services.requests
+    assert (request.disk_id, request.size_bytes) == ("disk-1", 20 << 30)
+    UUID(request.request_id)
+    assert json.loads(run("disk", "resize", "disk-1", "20GiB", "--json").stdout)["operation_id"] == "op-d-1"
+    assert run("disk", "resize", "disk-1", "larger").exit_code == 2
+
+
+def serve_rollback(services: FakeServices, **disk: Any) -> None:
+    found = Disk(id="disk-1", name="data", **disk)
+    services.answer(
+        "DiskService/GetDisk", disk_pb2.GetDiskRequest, lambda _: disk_pb2.GetDiskResponse(disk=found)
+    )
+    services.answer(
+        "DiskSnapshotService/GetDiskSnapshot",
+        disk_snapshot_pb2.GetDiskSnapshotRequest,
+        lambda request: disk_snapshot_pb2.GetDiskSnapshotResponse(
+            snapshot=DiskSnapshot(id=request.snapshot_id)
+        ),
+    )
+    services.answer(
+        "DiskService/RollbackDisk",
+        disk_pb2.RollbackDiskRequest,
+        lambda _: disk_pb2.RollbackDiskResponse(disk=found, operation_id="op-d-1"),
+    )
+
+
+def test_rollback_of_a_disk_asks_on_stderr_and_does_nothing_unless_told_yes(services: FakeServices, run: Run):
+    serve_rollback(services)
+    for typed in ("", "n\n"):
+        refusing = run("disk", "rollback", "disk-1", "snap-7", typed=typed)
+        assert refusing.exit_code != 0
+        assert refusing.stdout == ""
+        assert "disk-1 (data)" in refusing.stderr
+    assert not [each for each in services.requests if isinstance(each, disk_pb2.RollbackDiskRequest)]
+    assert run("disk", "rollback", "disk-1", "snap-7", typed="y\n").exit_code == 0
+    assert services.requests[-1].snapshot_id == "snap-7"
+
+
+def test_rollback_of_a_disk_with_yes_does_not_ask(services: FakeServices, run: Run):
+    serve_rollback(services)
+    result = run("disk", "rollback", "disk-1", "snap-7", "--yes", "--json")
+    assert json.loads(result.stdout)["operation_id"] == "op-d-1"
+    assert result.stderr == ""
+    assert services.requests[-1].disk_id == "disk-1"
+    assert UUID(services.requests[-1].request_id).version == 4
 
 
 def test_a_disk_from_a_snapshot_needs_no_size_and_a_blank_one_does(services: FakeServices, run: Run):
