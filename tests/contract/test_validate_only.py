@@ -12,6 +12,7 @@ from stillpoint.operation.v1 import event_service_pb2, operation_service_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
 from stillpoint_cli.addresses import Service
+from svckit.errors import Refusal
 from tests.contract.cloud import ACCOUNT, Cloud, Machine, a_name, a_request_id, an_unknown_id
 from tests.contract.error_tables import COMPUTE, SNAPSHOT
 from tests.contract.inside import Inside
@@ -52,11 +53,15 @@ def nothing_changed(cloud: Cloud, machine: Machine) -> Iterator[None]:
     assert everything_about(cloud, machine) == before
 
 
-def refusal_of(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """The whole status: code, message and details."""
+def refusal_of(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> dict[str, Any]:
+    """Everything that it says. Not compared as bytes: those of a map have no order."""
     with pytest.raises(grpc.RpcError) as error:
         call(*arguments, **keywords)
-    return rpc_status.from_call(error.value)  # type: ignore[arg-type] # what a stub raises is a Call too
+    status = rpc_status.from_call(error.value)  # type: ignore[arg-type] # what a stub raises is a Call too
+    assert status is not None
+    refusal = Refusal.from_status(status)
+    assert refusal is not None
+    return {**vars(refusal)}
 
 
 class TestValidatingACreation:
