@@ -34,7 +34,9 @@ def main() -> None:
     service = ComputeService(settings.region)
     engine = SagaEngine(
         database,
-        sagas.definitions(service, Disks(open_channel(settings.disk_address)), settings.deadline_seconds),
+        sagas.definitions(
+            service, database, Disks(open_channel(settings.disk_address)), settings.deadline_seconds
+        ),
         operation_prefix="op-c",
         region=settings.region,
         workers=settings.saga_workers,

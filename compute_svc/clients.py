@@ -72,3 +72,33 @@ class Disks:
             disk_id=run.input["disk_id"],
         )
         call(self._stub.DetachDisk, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def check_rollback(self, run: Run) -> None:
+        """Refuses as `reserve_rollback` would, and changes nothing."""
+        self._reserve_rollback(run, validate_only=True)
+
+    def reserve_rollback(self, run: Run) -> None:
+        self._reserve_rollback(run, validate_only=False)
+
+    def _reserve_rollback(self, run: Run, *, validate_only: bool) -> None:
+        target = participant_service_pb2.RollbackTarget(
+            disk_id=run.input["disk_id"], snapshot_id=run.input["snapshot_id"]
+        )
+        request = participant_service_pb2.ReserveRollbackRequest(
+            key=run.key("reserve"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            instance_id=run.resource_id,
+            targets=[target],
+            validate_only=validate_only,
+            attached_only=True,
+        )
+        call(self._stub.ReserveRollback, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def withdraw_rollback(self, run: Run) -> None:
+        request = participant_service_pb2.WithdrawRollbackRequest(key=run.key("reserve"))
+        call(self._stub.WithdrawRollback, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def apply_rollback(self, run: Run) -> None:
+        request = participant_service_pb2.ApplyRollbackRequest(key=run.key("reserve"))
+        call(self._stub.ApplyRollback, request, timeout_seconds=_TIMEOUT_SECONDS)

@@ -1,26 +1,32 @@
 """The sagas of compute_svc: what crosses to disk_svc, step by step.
 
-Each has one call that can refuse. The instance is held by the operation from the transaction that accepts it until the
-commit that ends it, so nothing else touches it in between.
+The instance is held by the operation from the transaction that accepts it (a disk's rollback: from its first step) until
+the commit that ends it, so nothing else touches it in between.
 """
 
 from sqlalchemy.orm import Session
 
 from compute_svc import convert, repository
 from compute_svc.clients import Disks
+from compute_svc.errors import DOMAIN
 from compute_svc.service import ComputeService
-from compute_svc.states import InstanceState
+from compute_svc.states import ROLLBACKABLE, InstanceState
 from stillpoint.compute.v1 import instance_service_pb2
-from svckit.errors import Refusal
+from svckit.calls import Unanswered
+from svckit.database import Database
+from svckit.errors import Refusal, refuse_all
 from svckit.saga import Run, SagaDefinition, Step
 
 
-def definitions(service: ComputeService, disks: Disks, deadline_seconds: float) -> list[SagaDefinition]:
+def definitions(
+    service: ComputeService, database: Database, disks: Disks, deadline_seconds: float
+) -> list[SagaDefinition]:
     return [
         _create_instance(service, disks, deadline_seconds),
         _delete_instance(disks),
         _attach_disk(service, disks),
         _detach_disk(service, disks),
+        _roll_back_disk(service, database, disks),
     ]
 
 
@@ -99,4 +105,61 @@ def _detach_disk(service: ComputeService, disks: Disks) -> SagaDefinition:
         kind="detach_disk",
         steps=(Step("detach", do=disks.detach, record=_release, answer=answer),),
         failed=_release_refused,
+    )
+
+
+def _roll_back_disk(service: ComputeService, database: Database, disks: Disks) -> SagaDefinition:
+    """Lease, reserve, apply. There is no pivot to pass before applying: of one disk nothing is ever half done, so when
+    the store refuses, for lost bytes, everything is given back. There is no deadline either: what is not known may have
+    taken effect, and is tried until it is known.
+    """
+
+    def lease(run: Run) -> None:
+        try:
+            with database.write() as session:
+                service.lease_instance(
+                    session,
+                    run.key("lease"),
+                    run.id,
+                    run.resource_id,
+                    account_id=run.account_id,
+                    allowed=ROLLBACKABLE,
+                    requires_good_standing=False,
+                )
+        except Refusal as refusal:
+            refuse_all([refusal, *disk_obstacles(run)], DOMAIN)
+
+    def disk_obstacles(run: Run) -> list[Refusal]:
+        """design.md §4: "When compute_svc refuses, the disks are still asked, so that the answer is complete."."""
+        try:
+            disks.check_rollback(run)
+        except Refusal as refusal:
+            return [refusal]
+        except Unanswered:
+            pass  # the refusal at hand is reason enough
+        return []
+
+    def release(run: Run) -> None:
+        with database.write() as session:
+            service.release_instance(
+                session, run.key("lease"), run.id, run.resource_id, rollback_incomplete=None
+            )
+
+    def answer(session: Session, run: Run) -> instance_service_pb2.RollbackDiskResponse:
+        return instance_service_pb2.RollbackDiskResponse(
+            instance=convert.instance(service.get_instance(session, run.resource_id, run.account_id)),
+            operation_id=run.id,
+        )
+
+    def failed(_session: Session, _run: Run, _refusal: Refusal) -> None:
+        """Its steps have given back what they took."""
+
+    return SagaDefinition(
+        kind="roll_back_disk",
+        steps=(
+            Step("lease", do=lease, undo=release),
+            Step("reserve", do=disks.reserve_rollback, undo=disks.withdraw_rollback),
+            Step("apply", do=disks.apply_rollback, record=_release, answer=answer),
+        ),
+        failed=failed,
     )

@@ -122,6 +122,11 @@ class ComputeService:
     def detach_disk(self, session: Session, operation_id: str, instance_id: str, disk_id: str) -> SagaStart:
         return self._lease_for_disk(session, "detach_disk", operation_id, instance_id, disk_id)
 
+    def roll_back_disk(self, session: Session, instance_id: str, disk_id: str, snapshot_id: str) -> SagaStart:
+        """The saga takes the lease: when it cannot, the disk is still asked, which is no call to make in here."""
+        self.get_instance(session, instance_id)
+        return SagaStart("roll_back_disk", instance_id, {"disk_id": disk_id, "snapshot_id": snapshot_id})
+
     def _lease_for_disk(
         self, session: Session, kind: str, operation_id: str, instance_id: str, disk_id: str
     ) -> SagaStart:

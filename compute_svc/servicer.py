@@ -162,6 +162,22 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
             instance_service_pb2.DetachDiskResponse,
         )
 
+    async def RollbackDisk(
+        self, request: instance_service_pb2.RollbackDiskRequest, context: Any
+    ) -> instance_service_pb2.RollbackDiskResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("instance_id", request.instance_id)
+            check.resource_id("disk_id", request.disk_id)
+            check.resource_id("snapshot_id", request.snapshot_id)
+        return await self._mutations.saga(
+            request,
+            lambda session, _operation_id: self._service.roll_back_disk(
+                session, request.instance_id, request.disk_id, request.snapshot_id
+            ),
+            instance_service_pb2.RollbackDiskResponse,
+        )
+
 
 class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     """stillpoint.compute.v1.AccountService."""

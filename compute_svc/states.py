@@ -24,4 +24,5 @@ class Standing(enum.StrEnum):
 STARTABLE = (InstanceState.STOPPED, InstanceState.STOPPED_NO_CHARGE)
 STOPPABLE = (InstanceState.RUNNING,)
 DELETABLE = (InstanceState.STOPPED, InstanceState.STOPPED_NO_CHARGE, InstanceState.ERROR)
+ROLLBACKABLE = (InstanceState.STOPPED, InstanceState.STOPPED_NO_CHARGE)
 ATTACHABLE = (InstanceState.RUNNING, InstanceState.STOPPED, InstanceState.STOPPED_NO_CHARGE)

@@ -119,7 +119,9 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
     def ReserveRollback(self, request: pb.ReserveRollbackRequest, context: Any) -> pb.ReserveRollbackResponse:
         targets = [Restore(target.disk_id, target.snapshot_id) for target in request.targets]
         if request.validate_only:
-            untouched = self._rollbacks.check(request.account_id, request.instance_id, targets)
+            untouched = self._rollbacks.check(
+                request.account_id, request.instance_id, targets, attached_only=request.attached_only
+            )
         else:
             untouched = self._rollbacks.reserve(
                 request.key,
@@ -127,6 +129,7 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
                 account_id=request.account_id,
                 instance_id=request.instance_id,
                 targets=targets,
+                attached_only=request.attached_only,
             )
         return pb.ReserveRollbackResponse(untouched_disk_ids=untouched)
 

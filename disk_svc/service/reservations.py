@@ -60,14 +60,30 @@ class Rollbacks:
         """Of what `start` began, whichever way it ended."""
         self._clear(session, restore_key(operation_id))
 
-    def check(self, account_id: str, instance_id: str, targets: Sequence[Restore]) -> list[str]:
+    def check(
+        self,
+        account_id: str,
+        instance_id: str,
+        targets: Sequence[Restore],
+        *,
+        attached_only: bool = False,
+    ) -> list[str]:
         """As `reserve`, and changes nothing."""
         with self._realm.database.read() as session:
-            self._refuse_obstacles(session, account_id, instance_id, targets, lock=False)
+            self._refuse_obstacles(
+                session, account_id, instance_id, targets, attached_only=attached_only, lock=False
+            )
             return self._untouched(session, account_id, instance_id, targets)
 
     def reserve(
-        self, key: str, operation_id: str, *, account_id: str, instance_id: str, targets: Sequence[Restore]
+        self,
+        key: str,
+        operation_id: str,
+        *,
+        account_id: str,
+        instance_id: str,
+        targets: Sequence[Restore],
+        attached_only: bool = False,
     ) -> list[str]:
         """Give the disks the task ROLLING_BACK and end their writers; returns the disks of the instance that are not
         among the targets. Idempotent by `key`.
@@ -83,6 +99,7 @@ class Rollbacks:
                     account_id=account_id,
                     instance_id=instance_id,
                     targets=targets,
+                    attached_only=attached_only,
                 )
             elif repository.find_reservation(session, key) is None:
                 raise StepWithdrawn(key)  # applied since this call was sent
@@ -99,8 +116,11 @@ class Rollbacks:
         account_id: str,
         instance_id: str,
         targets: Sequence[Restore],
+        attached_only: bool = False,
     ) -> None:
-        self._refuse_obstacles(session, account_id, instance_id, targets, lock=True)
+        self._refuse_obstacles(
+            session, account_id, instance_id, targets, attached_only=attached_only, lock=True
+        )
         disk_ids = [target.volume_id for target in targets]
         tasked = repository.set_task(session, disk_ids, Task.ROLLING_BACK, operation_id)
         assert tasked  # the rows are locked and were just looked at
@@ -139,7 +159,14 @@ class Rollbacks:
             repository.remove_reservation(session, key)
 
     def _refuse_obstacles(
-        self, session: Session, account_id: str, instance_id: str, targets: Sequence[Restore], *, lock: bool
+        self,
+        session: Session,
+        account_id: str,
+        instance_id: str,
+        targets: Sequence[Restore],
+        *,
+        attached_only: bool,
+        lock: bool,
     ) -> None:
         """spec.md: "all corresponding Data Disks must remain undeleted and in a "Detached" state", and on a stopped
         instance "Data Disks can be mounted or unmounted": a disk that is mounted elsewhere blocks.
@@ -162,7 +189,7 @@ class Rollbacks:
             if disk is None:
                 refusals.append(DiskNotFound(target.volume_id))
             else:
-                refusals += _obstacles_on(disk, instance_id)
+                refusals += _obstacles_on(disk, instance_id, attached_only=attached_only)
             if snapshot is None or snapshot.disk_id != target.volume_id:
                 refusals.append(SnapshotNotFound(target.snapshot_id, of_disk_id=target.volume_id))
             elif snapshot.state != SnapshotState.AVAILABLE:
@@ -187,13 +214,14 @@ class Rollbacks:
         return [disk.id for disk in disks if disk.id not in touched]
 
 
-def _obstacles_on(disk: Disk, instance_id: str) -> list[Refusal]:
+def _obstacles_on(disk: Disk, instance_id: str, *, attached_only: bool) -> list[Refusal]:
     refusals: list[Refusal] = []
     if disk.task:
         refusals.append(DiskBusy(disk))
-    if disk.attachment != Attachment.DETACHED and not is_on(disk, instance_id):
-        elsewhere = f", or on instance {instance_id}" if instance_id else ""
-        refusals.append(DiskInState(disk, f"DETACHED{elsewhere}"))
+    allowed = [] if attached_only else [Attachment.DETACHED]
+    if disk.attachment not in allowed and not is_on(disk, instance_id):
+        here = [f"on instance {instance_id}"] if instance_id else []
+        refusals.append(DiskInState(disk, ", or ".join([*allowed, *here])))
     return refusals
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from stillpoint.compute.v1 import instance_service_pb2
 from stillpoint.disk.v1.disk_pb2 import Disk, SnapshotQuota
 from stillpoint.disk.v1.disk_service_pb2 import (
     CreateDiskRequest,
@@ -132,21 +133,36 @@ def rollback(
     yes: YesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Roll a detached disk back to one of its snapshots, a member of an instance snapshot or not.
+    """Roll a disk back to one of its snapshots, a member of an instance snapshot or not.
 
-    What the disk holds now is lost: take a snapshot first. Who is writing to it is cut off.
+    The disk is detached, or on an instance that is stopped. What it holds now is lost: take a snapshot first. Who is
+    writing to it is cut off.
     """
     connections = Connections.of(context)
+    now = connections.disks.GetDisk(GetDiskRequest(disk_id=disk)).disk
     if not yes:
-        name = connections.disks.GetDisk(GetDiskRequest(disk_id=disk)).disk.name
         request = GetDiskSnapshotRequest(snapshot_id=snapshot)
-        found = connections.disk_snapshots.GetDiskSnapshot(request).snapshot
-        moment = format_time(found.cut_time)
-        ask(f"Roll {disk} ({printable(name)}) back to {moment}? What it holds now is lost.")
+        moment = format_time(connections.disk_snapshots.GetDiskSnapshot(request).snapshot.cut_time)
+        ask(f"Roll {disk} ({printable(now.name)}) back to {moment}? What it holds now is lost.")
+    if now.instance_id:
+        _roll_back_on_instance(connections, now, snapshot, as_json=as_json)
+        return
     response = connections.disks.RollbackDisk(
         RollbackDiskRequest(request_id=new_request_id(), disk_id=disk, snapshot_id=snapshot)
     )
     print_json(response) if as_json else _print_disk(response.disk)
+
+
+def _roll_back_on_instance(connections: Connections, disk: Disk, snapshot: str, *, as_json: bool) -> None:
+    response = connections.instances.RollbackDisk(
+        instance_service_pb2.RollbackDiskRequest(
+            request_id=new_request_id(), instance_id=disk.instance_id, disk_id=disk.id, snapshot_id=snapshot
+        )
+    )
+    if as_json:
+        print_json(response)
+    else:
+        _print_disk(connections.disks.GetDisk(GetDiskRequest(disk_id=disk.id)).disk)
 
 
 @app.command()

@@ -205,6 +205,12 @@ class Cloud:
             instance_service_pb2.DetachDiskRequest(instance_id=instance_id, disk_id=disk_id)
         )
 
+    def roll_back_disk_on(self, instance_id: str, disk_id: str, snapshot_id: str) -> instance_pb2.Instance:
+        request = instance_service_pb2.RollbackDiskRequest(
+            instance_id=instance_id, disk_id=disk_id, snapshot_id=snapshot_id
+        )
+        return self.instances.RollbackDisk(request).instance
+
     def delete_instance(self, instance_id: str) -> None:
         self.instances.DeleteInstance(instance_service_pb2.DeleteInstanceRequest(instance_id=instance_id))
 

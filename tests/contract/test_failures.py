@@ -279,6 +279,28 @@ def test_a_rollback_of_a_disk_that_the_store_refuses_leaves_it_as_it_was(
     assert troubled.read(disk_id, 0, 4) == b"then"
 
 
+@pytest.mark.parametrize(
+    ("how", "code", "reason"),
+    [("lost", "DATA_LOSS", "DATA_LOSS"), ("full", "RESOURCE_EXHAUSTED", "STORE_FULL")],
+)
+def test_a_rollback_of_an_instances_disk_that_the_store_refuses_leaves_it_and_the_instance_as_they_were(
+    troubled: TroubledCloud, how: str, code: str, reason: str
+):
+    machine = troubled.an_instance(data_disks=1, stopped=True)
+    [disk_id] = machine.data_disk_ids
+    troubled.write(disk_id, (0, b"then"))
+    snapshot_id = troubled.a_disk_snapshot(disk_id)
+    troubled.write(disk_id, (0, b"now!"))
+    with troubled.store_fails("restore", how), refused(code, reason, DISK):
+        troubled.roll_back_disk_on(machine.id, disk_id, snapshot_id)
+    assert troubled.disk(disk_id).state == disk_pb2.Disk.STATE_MOUNTED
+    assert not troubled.instance(machine.id).operation_id
+    assert troubled.read(disk_id, 0, 4) == b"now!"
+    troubled.roll_back_disk_on(machine.id, disk_id, snapshot_id)
+    assert troubled.read(disk_id, 0, 4) == b"then"
+    troubled.start(machine.id)
+
+
 @contextmanager
 def resizing(troubled: TroubledCloud, disk_id: str) -> Iterator[str]:
     """A resize to 2 MiB that cannot end before the block does: its operation."""
@@ -437,6 +459,9 @@ def outage(troubled: TroubledCloud) -> Outage:
         attached=troubled.a_disk(),
     )
     other, another = troubled.an_instance(), troubled.an_instance(data_disks=1)
+    to_roll_back = troubled.an_instance(stopped=True)
+    its_snapshot = troubled.a_disk_snapshot(to_roll_back.system_disk_id)
+    troubled.write(to_roll_back.system_disk_id, (0, b"now!"))
     to_snapshot, to_delete = troubled.an_instance(), troubled.an_instance()
     doomed = troubled.an_instance_snapshot(to_delete.id)
     instances, wholes = troubled.instances, troubled.instance_snapshots
@@ -458,6 +483,12 @@ def outage(troubled: TroubledCloud) -> Outage:
         "detach_disk": (
             instances.DetachDisk,
             compute_pb.DetachDiskRequest(instance_id=another.id, disk_id=another.data_disk_ids[0]),
+        ),
+        "roll_back_disk": (
+            instances.RollbackDisk,
+            compute_pb.RollbackDiskRequest(
+                instance_id=to_roll_back.id, disk_id=to_roll_back.system_disk_id, snapshot_id=its_snapshot
+            ),
         ),
         "create_whole": (
             wholes.CreateInstanceSnapshot,
@@ -515,6 +546,14 @@ class TestWhenDiskSvcIsNotThere:
         assert outage.again("detach_disk").operation_id == operation_id
         disk_id = outage.calls["detach_disk"][1].disk_id
         assert troubled.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
+
+    def test_rollback_of_a_disk_goes_on_behind(self, troubled: TroubledCloud, outage: Outage):
+        operation_id = unavailable(outage, "roll_back_disk")
+        troubled.finish(operation_id)
+        assert outage.again("roll_back_disk").operation_id == operation_id
+        request = outage.calls["roll_back_disk"][1]
+        assert troubled.read(request.disk_id, 0, 4) == bytes(4)
+        assert not troubled.instance(request.instance_id).operation_id
 
     def test_create_instance_snapshot_leaves_nothing_and_may_be_tried_again(
         self, troubled: TroubledCloud, outage: Outage

@@ -203,6 +203,20 @@ def test_rollback_of_a_disk_with_yes_does_not_ask(services: FakeServices, run: R
     assert UUID(services.requests[-1].request_id).version == 4
 
 
+def test_rollback_of_a_disk_on_an_instance_is_asked_of_compute_svc(services: FakeServices, run: Run):
+    serve_rollback(services, instance_id="i-1", state=Disk.STATE_MOUNTED)
+    services.answer(
+        "InstanceService/RollbackDisk",
+        instance_pb2.RollbackDiskRequest,
+        lambda _: instance_pb2.RollbackDiskResponse(operation_id="op-c-1"),
+    )
+    result = run("disk", "rollback", "disk-1", "snap-7", "--yes", "--json")
+    assert json.loads(result.stdout)["operation_id"] == "op-c-1"
+    request = services.requests[-1]
+    assert (request.instance_id, request.disk_id, request.snapshot_id) == ("i-1", "disk-1", "snap-7")
+    assert "MOUNTED" in run("disk", "rollback", "disk-1", "snap-7", "--yes").stdout
+
+
 def test_a_disk_from_a_snapshot_needs_no_size_and_a_blank_one_does(services: FakeServices, run: Run):
     services.answer(
         "DiskService/CreateDisk",
