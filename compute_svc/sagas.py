@@ -12,10 +12,10 @@ from compute_svc.errors import DOMAIN
 from compute_svc.service import ComputeService
 from compute_svc.states import ROLLBACKABLE, InstanceState
 from stillpoint.compute.v1 import instance_service_pb2
-from svckit.calls import Unanswered
 from svckit.database import Database
-from svckit.errors import Refusal, refuse_all
+from svckit.errors import Refusal
 from svckit.saga import Run, SagaDefinition, Step
+from svckit.saga.refusals import refuse_with_disks
 
 
 def definitions(
@@ -127,17 +127,7 @@ def _roll_back_disk(service: ComputeService, database: Database, disks: Disks) -
                     requires_good_standing=False,
                 )
         except Refusal as refusal:
-            refuse_all([refusal, *disk_obstacles(run)], DOMAIN)
-
-    def disk_obstacles(run: Run) -> list[Refusal]:
-        """design.md §4: "When compute_svc refuses, the disks are still asked, so that the answer is complete."."""
-        try:
-            disks.check_rollback(run)
-        except Refusal as refusal:
-            return [refusal]
-        except Unanswered:
-            pass  # the refusal at hand is reason enough
-        return []
+            refuse_with_disks(refusal, disks.check_rollback, run, domain=DOMAIN)
 
     def release(run: Run) -> None:
         with database.write() as session:

@@ -19,13 +19,14 @@ from sqlalchemy.orm import Session
 
 from snapshot_svc import convert, repository
 from snapshot_svc.clients import Disks, Instances
-from snapshot_svc.sagas.refusals import refuse_with_disks
+from snapshot_svc.errors import DOMAIN
 from snapshot_svc.service import SnapshotService
 from snapshot_svc.states import State
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2
 from svckit.clock import utc_now
 from svckit.errors import DependencyUnavailable, Refusal
 from svckit.saga import Run, SagaDefinition, Step
+from svckit.saga.refusals import refuse_with_disks
 
 _LONGEST_INSTANCE_NAME = 48  # leaves room for the time in 65 characters
 
@@ -39,7 +40,7 @@ def lease_instance(
     except Refusal as refusal:
         if refusal.reason == "INSTANCE_NOT_FOUND":
             raise
-        refuse_with_disks(refusal, disks.check_point, run)
+        refuse_with_disks(refusal, disks.check_point, run, domain=DOMAIN)
         raise
     stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
     return {"name": run.input["name"] or f"{instance_name[:_LONGEST_INSTANCE_NAME]}-{stamp}"}

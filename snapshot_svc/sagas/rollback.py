@@ -15,12 +15,13 @@ from sqlalchemy.orm import Session
 
 from snapshot_svc import convert, repository
 from snapshot_svc.clients import Disks, Instances
-from snapshot_svc.sagas.refusals import refuse_with_disks
+from snapshot_svc.errors import DOMAIN
 from snapshot_svc.service import SnapshotService
 from snapshot_svc.states import State
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2
 from svckit.errors import Refusal
 from svckit.saga import Run, SagaDefinition, Step
+from svckit.saga.refusals import refuse_with_disks
 
 
 def lease_instance(instances: Instances, disks: Disks, run: Run, *, validate_only: bool = False) -> None:
@@ -28,7 +29,7 @@ def lease_instance(instances: Instances, disks: Disks, run: Run, *, validate_onl
     try:
         instances.lease_for_rollback(run, validate_only=validate_only)
     except Refusal as refusal:
-        refuse_with_disks(refusal, disks.check_rollback, run)
+        refuse_with_disks(refusal, disks.check_rollback, run, domain=DOMAIN)
         raise
 
 
