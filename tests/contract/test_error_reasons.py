@@ -11,9 +11,9 @@ import compute_svc.service
 import disk_svc.errors
 import disk_svc.service.disks
 import snapshot_svc.errors
-import snapshot_svc.sagas.refusals
 import svckit.edge
 import svckit.errors
+import svckit.saga.refusals
 from svckit.errors import Refusal
 from tests.contract.error_tables import COMMON, COMPUTE, DISK, REASONS, SNAPSHOT, TABLES, Reason
 
@@ -21,7 +21,7 @@ _PACKAGES = {COMMON: "operation", COMPUTE: "compute", DISK: "disk", SNAPSHOT: "s
 _GATHERING = {
     COMPUTE: compute_svc.service,
     DISK: disk_svc.service.disks,
-    SNAPSHOT: snapshot_svc.sagas.refusals,
+    SNAPSHOT: svckit.saga.refusals,
 }
 """Where each service gathers refusals, which become PRECONDITIONS."""
 
