@@ -29,6 +29,8 @@ from svckit.errors import Refusal, refuse_all
 from svckit.ids import new_id
 from svckit.mutations import SagaStart
 
+_LONGEST_NAME = 65
+
 
 @dataclass(frozen=True, slots=True)
 class NewDisk:
@@ -71,7 +73,7 @@ class ComputeService:
         disks = [
             {
                 "disk_id": new_id("disk"),
-                "name": disk.name or f"{name}-{label}"[:65],
+                "name": disk.name or f"{name[: _LONGEST_NAME - 1 - len(label)]}-{label}",
                 "role": role,
                 "size_bytes": disk.size_bytes,
                 "source_snapshot_id": disk.source_snapshot_id,

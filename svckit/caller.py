@@ -1,4 +1,4 @@
-"""Who asks: set by the server's edge for the length of a request, read by whoever needs it."""
+"""Who asks, for the length of a request. Without authentication that is always LOCAL, and nothing sets another."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass

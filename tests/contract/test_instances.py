@@ -74,6 +74,17 @@ class TestCreateInstance:
     def test_takes_names_of_1_to_65_characters(self, cloud: Cloud, name: str):
         assert cloud.instances.CreateInstance(a_request(name=name)).instance.name == name
 
+    def test_gives_each_disk_a_name_of_its_own_also_when_the_instances_is_as_long_as_a_name_may_be(
+        self, cloud: Cloud
+    ):
+        answer = cloud.instances.CreateInstance(
+            a_request(name="n" * 65, data_disks=[pb.NewDisk(size_bytes=MIB)] * 2)
+        )
+        disk_ids = [answer.instance.system_disk_id, *answer.data_disk_ids]
+        names = [cloud.disk(disk_id).name for disk_id in disk_ids]
+        assert [name.rpartition("n-")[2] for name in names] == ["system", "data-1", "data-2"]
+        assert {len(name) for name in names} == {65}
+
     def test_takes_64_data_disks(self, cloud: Cloud):
         assert len(cloud.an_instance(data_disks=64).data_disk_ids) == 64
 
