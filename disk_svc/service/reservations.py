@@ -133,9 +133,13 @@ class Rollbacks:
         )
 
     def withdraw(self, key: str) -> None:
-        """Undo `reserve`."""
+        """Undo `reserve`. The store gets its tombstone before the rows are free: an `apply` that has looked them up already
+        must not roll back what somebody writes after this.
+        """
         with self._realm.database.write() as session:
             barrier.withdraw(session, key)
+        self._realm.store.withdraw_cut(key)
+        with self._realm.database.write() as session:
             self._clear(session, key)
 
     def apply(self, key: str) -> None:
