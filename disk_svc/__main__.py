@@ -3,7 +3,7 @@
 from disk_svc import sagas
 from disk_svc.block_servicer import BlockServicer
 from disk_svc.blockstore import BlockStore, LmdbBlockStore, StoreError
-from disk_svc.models import DiskTable
+from disk_svc.migrations import SCHEMA
 from disk_svc.participant_servicer import ParticipantServicer
 from disk_svc.service.blocks import Blocks
 from disk_svc.service.disks import Disks
@@ -32,7 +32,6 @@ from svckit.mutations import Mutations
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
 from svckit.startup import CannotStart, run_main
-from svckit.tables import SharedTable
 
 
 def main() -> None:
@@ -49,7 +48,7 @@ def serve(settings: Settings, store: BlockStore) -> None:
     """Serve over any block store until SIGTERM, then close it."""
     configure_logging(service="disk_svc", level=settings.log_level, form=settings.log_format)
     database = Database(settings.database_url, connections=settings.database_connections)
-    database.create_tables(SharedTable, DiskTable)
+    SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     quotas = {
         Kind.MANUAL: settings.manual_snapshots_per_disk,
         Kind.AUTOMATIC: settings.automatic_snapshots_per_disk,

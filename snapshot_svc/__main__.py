@@ -2,7 +2,7 @@
 
 from snapshot_svc import sagas
 from snapshot_svc.clients import Disks, Instances
-from snapshot_svc.models import SnapshotTable
+from snapshot_svc.migrations import SCHEMA
 from snapshot_svc.service import SnapshotService
 from snapshot_svc.servicer import InstanceSnapshotServicer
 from snapshot_svc.settings import Settings
@@ -16,14 +16,13 @@ from svckit.mutations import Mutations
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
 from svckit.startup import run_main
-from svckit.tables import SharedTable
 
 
 def main() -> None:
     settings = Settings()
     configure_logging(service="snapshot_svc", level=settings.log_level, form=settings.log_format)
     database = Database(settings.database_url, connections=settings.database_connections)
-    database.create_tables(SharedTable, SnapshotTable)
+    SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     service = SnapshotService(settings.region)
     instances = Instances(open_channel(settings.compute_address))
     disks = Disks(open_channel(settings.disk_address))

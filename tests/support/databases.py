@@ -41,6 +41,7 @@ class SqliteDatabases:
     def fresh(self, prepare: Prepare) -> Iterator[str]:
         if prepare not in self._templates:
             template = self._folder / f"template-{len(self._templates)}.db"
+            template.touch()  # an empty file is a database without tables
             prepare(f"sqlite:///{template}")
             self._templates[prepare] = template
         file = self._folder / f"{next(self._numbers)}.db"

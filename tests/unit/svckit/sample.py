@@ -62,10 +62,10 @@ class Item(SampleTable):
 
 
 def prepare(url: str) -> None:
-    database = Database(url, connections=1)
-    database.create_tables(SharedTable)
-    database.create_tables(SampleTable)
-    database.dispose()
+    engine = sa.create_engine(url)
+    for base in (SharedTable, SampleTable):
+        base.metadata.create_all(engine)
+    engine.dispose()
 
 
 class Participant:
