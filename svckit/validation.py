@@ -7,10 +7,10 @@ from typing import Self
 from svckit.errors import FieldProblem, InvalidRequest
 
 _NAME_MAX = 65
+_NAME_MARKS = frozenset("0123456789-_/. ")
 _DISK_MIN_BYTES = 1 << 20
 _DISK_MAX_BYTES = 64 << 40
 _DISK_UNIT_BYTES = 4096
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID = re.compile(r"[a-z0-9-]{1,64}")
 
@@ -55,9 +55,11 @@ class Checks:
             return
         self.that(len(value) <= _NAME_MAX, field, f"is longer than {_NAME_MAX} characters")
         self.that(
-            value == value.strip() and not _CONTROL.search(value),
+            value[0].isalpha()
+            and not value.endswith(" ")
+            and all(character.isalpha() or character in _NAME_MARKS for character in value),
             field,
-            "has outer blanks or control characters",
+            "is not a letter, then letters, digits, - _ / . and inner blanks",
         )
 
     def enum_value(self, field: str, value: int, known: Iterable[int], *, required: bool = False) -> None:

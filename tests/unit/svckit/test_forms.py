@@ -63,7 +63,39 @@ def test_what_is_not_an_id_is_refused(value: str):
     assert _problems(lambda check: check.resource_id("id", value))
 
 
-@pytest.mark.parametrize("value", ["", "n" * 66, " n", "n ", "n\n", "a\x00b", "\x7f"])
+@pytest.mark.parametrize(
+    "name", ["n", "N9", "日本", "Ω-1", "é_/. -9", "n" * 65, "web-1-20260228T235959Z", "a  b"]
+)
+def test_a_name_is_a_letter_of_any_script_then_letters_digits_and_some_marks(name: str):
+    assert _problems(lambda check: check.name("name", name)) == []
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "n" * 66,
+        " n",
+        "n ",
+        " ",
+        "n\n",
+        "a\x00b",
+        "\x7f",
+        "9n",
+        "-n",
+        "_n",
+        "/n",
+        ".n",
+        "n:1",
+        "n²",
+        "n١",
+        "a\u00a0b",
+        "n🙂",
+        "n,",
+        "a\tb",
+        "n\u200b",
+    ],
+)
 def test_what_is_not_a_name_is_refused(value: str):
     assert _problems(lambda check: check.name("name", value))
 
