@@ -31,6 +31,7 @@ def disk(row: Disk, slots_taken: Mapping[tuple[str, Kind], int], quotas: Mapping
         automatic_snapshots=quota(Kind.AUTOMATIC),
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        device=row.device,
     )
 
 
@@ -79,6 +80,7 @@ def member(value: Member) -> participant_service_pb2.PointMember:
         role=disk_pb2.Disk.Role.Value(f"ROLE_{value.role}"),
         snapshot_id=value.snapshot_id,
         size_bytes=value.size_bytes,
+        device=value.device,
     )
 
 
