@@ -4,6 +4,9 @@ import re
 from collections.abc import Iterable
 from typing import Self
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from svckit.clock import from_timestamp
 from svckit.errors import FieldProblem, InvalidRequest
 
 _NAME_MAX = 65
@@ -59,6 +62,16 @@ class Checks:
             field,
             "has outer blanks or control characters",
         )
+
+    def line(self, field: str, value: str) -> None:
+        """Text to compare with; there is none that it must be."""
+        self.that(not _CONTROL.search(value), field, "has control characters")
+
+    def moment(self, field: str, value: Timestamp) -> None:
+        try:
+            from_timestamp(value)
+        except (ValueError, OverflowError):
+            self.problem(field, "is no moment between the years 1 and 9999")
 
     def enum_value(self, field: str, value: int, known: Iterable[int], *, required: bool = False) -> None:
         self.that(value in known, field, "is not a value of its enum")

@@ -143,6 +143,8 @@ def test_fails_when_the_token_is_of_this_list_with_another_filter(cloud: Cloud, 
     for field in fields:
         if field.enum_type is not None:
             value: object = 1
+        elif field.message_type is not None:
+            value = {"seconds": 1}
         else:
             value = "x" if field.type == FieldDescriptor.TYPE_STRING else True
         with refused("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"):
