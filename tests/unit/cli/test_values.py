@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stillpoint_cli.values import format_duration, format_size, format_time, parse_size
+from stillpoint_cli.values import format_duration, format_size, format_time, parse_moment, parse_size
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,31 @@ def test_a_time_that_is_not_set_is_empty():
 @pytest.mark.parametrize(("seconds", "text"), [(0.0123, "12 ms"), (3.21, "3.2 s"), (125.0, "2 min 5 s")])
 def test_a_duration_is_printed_in_fitting_units(seconds: float, text: str):
     assert format_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "before_now"),
+    [
+        ("90s", timedelta(seconds=90)),
+        ("15m", timedelta(minutes=15)),
+        ("2h", timedelta(hours=2)),
+        ("3d", timedelta(days=3)),
+    ],
+)
+def test_a_moment_is_so_long_ago(text: str, before_now: timedelta):
+    now = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+    assert parse_moment(text, now).ToDatetime(UTC) == now - before_now
+
+
+def test_a_moment_without_a_zone_is_local_and_without_a_date_of_today():
+    now = datetime(2026, 5, 4, 12, 0).astimezone()
+    at_half_past_two = now.replace(hour=14, minute=30)
+    for text in ("14:30", "14:30:00", "2026-05-04 14:30", at_half_past_two.isoformat()):
+        assert parse_moment(text, now).ToDatetime(UTC) == at_half_past_two
+    assert parse_moment("2026-05-04", now).ToDatetime(UTC) == now.replace(hour=0)
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "25:00", "5", "-5m", "99999999999d", "2026-13-01"])
+def test_what_is_not_clearly_a_moment_is_refused(text: str):
+    with pytest.raises(ValueError, match="not a moment"):
+        parse_moment(text)
