@@ -1,5 +1,6 @@
 """`stillpoint snapshot disk-list` and `disk-delete`: snapshots of single disks, members of instance snapshots too."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -19,29 +20,30 @@ from stillpoint_cli.output import (
     print_list,
     styled,
 )
-from stillpoint_cli.paging import each, page_size
+from stillpoint_cli.paging import MOST_PER_PAGE, each, page_size
 from stillpoint_cli.values import format_size, format_time
 
 
 def list_disk_snapshots(
     context: typer.Context,
     disk: Annotated[str, typer.Option(metavar="DISK", help="Only snapshots of this disk.")] = "",
+    instance_snapshot: Annotated[
+        str, typer.Option("--snapshot", metavar="ID", help="Only members of this instance snapshot, isnap-….")
+    ] = "",
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List snapshots of single disks, newest first, the members of instance snapshots among them."""
-    connections = Connections.of(context)
-    wanted = ListDiskSnapshotsRequest.Filter(disk_id=disk)
-    snapshots = each(
-        lambda token: connections.disk_snapshots.ListDiskSnapshots(
-            ListDiskSnapshotsRequest(filter=wanted, page_size=page_size(limit), page_token=token)
-        ),
-        lambda page: page.snapshots,
+    snapshots = find_disk_snapshots(
+        Connections.of(context),
+        disk_id=disk,
+        instance_snapshot_id=instance_snapshot,
+        per_page=page_size(limit),
     )
     columns: Columns[DiskSnapshot] = {
         "ID": lambda snapshot: snapshot.id,
         "NAME": lambda snapshot: snapshot.name,
-        "STATE": _state,
+        "STATE": disk_snapshot_state,
         "SIZE": lambda snapshot: format_size(snapshot.size_bytes),
         "DISK": lambda snapshot: snapshot.disk_id,
         "MEMBER OF": lambda snapshot: snapshot.instance_snapshot_id,
@@ -76,7 +78,7 @@ def print_disk_snapshot(snapshot: DiskSnapshot) -> None:
         snapshot.name,
         {
             "id": snapshot.id,
-            "state": _state(snapshot),
+            "state": disk_snapshot_state(snapshot),
             "disk": snapshot.disk_id,
             "size": format_size(snapshot.size_bytes),
             "member of": snapshot.instance_snapshot_id,
@@ -86,5 +88,21 @@ def print_disk_snapshot(snapshot: DiskSnapshot) -> None:
     )
 
 
-def _state(snapshot: DiskSnapshot) -> Text:
+def find_disk_snapshots(
+    connections: Connections,
+    *,
+    disk_id: str = "",
+    instance_snapshot_id: str = "",
+    per_page: int = MOST_PER_PAGE,
+) -> Iterator[DiskSnapshot]:
+    wanted = ListDiskSnapshotsRequest.Filter(disk_id=disk_id, instance_snapshot_id=instance_snapshot_id)
+    return each(
+        lambda token: connections.disk_snapshots.ListDiskSnapshots(
+            ListDiskSnapshotsRequest(filter=wanted, page_size=per_page, page_token=token)
+        ),
+        lambda page: page.snapshots,
+    )
+
+
+def disk_snapshot_state(snapshot: DiskSnapshot) -> Text:
     return styled(enum_name(DiskSnapshot.State.Name, snapshot.state, "STATE_"))
