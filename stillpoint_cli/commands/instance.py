@@ -222,7 +222,7 @@ def _disks_like(snapshot: InstanceSnapshot, sizes: Sequence[NewDisk]) -> list[Ne
     if not members:
         raise Failure(f"{snapshot.id} has no members to make disks from: {snapshot.state_reason}")
     if len(sizes) > len(members):
-        raise typer.BadParameter(f"{snapshot.id} has {len(members) - 1} data disks", param_hint="--data")
+        raise typer.BadParameter(f"{snapshot.id} has {len(members) - 1} data disk(s)", param_hint="--data")
     if any(size.source_snapshot_id for size in sizes):
         raise typer.BadParameter(
             "with it, each disk is made from its member: name sizes", param_hint="--from"

@@ -15,7 +15,6 @@ import grpc
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import CreateDiskSnapshotRequest
 from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import CreateInstanceSnapshotRequest
-from stillpoint_cli.commands.members import look_at_members
 from stillpoint_cli.connections import Connections, new_request_id
 from stillpoint_cli.errors import Failure, explain
 from stillpoint_cli.following import wait_for
@@ -49,15 +48,9 @@ class WayBack:
         try:
             yield
         except (grpc.RpcError, Failure) as error:
-            taken = (
-                f"Snapshots that were taken first: {', '.join(self.snapshot_ids)}."
-                if self.snapshot_ids
-                else ""
-            )
-            facts = [fact for fact in (outcome, taken) if fact]
-            if not facts:
-                raise
-            raise Failure("\n".join([explain(error) or str(error), *facts])) from error
+            ids = ", ".join(self.snapshot_ids)
+            lines = [explain(error), outcome, f"Snapshots that were taken first: {ids}." if ids else ""]
+            raise Failure("\n".join(filter(None, lines))) from error
 
 
 def check_way_back(connections: Connections, target: InstanceSnapshot) -> None:
@@ -72,11 +65,6 @@ def take_way_back(connections: Connections, target: InstanceSnapshot) -> WayBack
     way_back = WayBack()
     name = f"before-rollback-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     with way_back.named_when_it_fails("Nothing was rolled back."):
-        detached = [
-            now.disk.id
-            for now in look_at_members(connections, target)
-            if now.disk and not now.disk.instance_id
-        ]
         whole = connections.instance_snapshots.CreateInstanceSnapshot(
             CreateInstanceSnapshotRequest(
                 request_id=new_request_id(), instance_id=target.instance_id, name=name
@@ -84,7 +72,9 @@ def take_way_back(connections: Connections, target: InstanceSnapshot) -> WayBack
         )
         wait_for(connections, whole.operation_id)
         way_back.instance_snapshot_id = whole.instance_snapshot.id
-        for disk_id in detached:
+        # Whatever was attached or detached meanwhile: what the one snapshot does not have gets another.
+        kept = {member.disk_id for member in whole.instance_snapshot.members}
+        for disk_id in (member.disk_id for member in target.members if member.disk_id not in kept):
             single = connections.disk_snapshots.CreateDiskSnapshot(
                 CreateDiskSnapshotRequest(request_id=new_request_id(), disk_id=disk_id, name=name)
             )
