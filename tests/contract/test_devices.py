@@ -1,5 +1,6 @@
 """As which device an instance sees each of its disks, and that a snapshot remembers it."""
 
+from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import CreateInstanceSnapshotRequest
 from tests.contract.cloud import MIB, Cloud
 
 
@@ -54,3 +55,21 @@ def test_a_snapshot_has_its_members_in_the_order_of_devices_and_remembers_them(c
         (late, "vdb"),
         (early, "vdc"),
     ]
+
+
+def test_validating_a_snapshot_answers_the_devices_that_it_would_remember(cloud: Cloud):
+    machine = cloud.an_instance(data_disks=2)
+    request = CreateInstanceSnapshotRequest(instance_id=machine.id, validate_only=True)
+    members = cloud.instance_snapshots.CreateInstanceSnapshot(request).instance_snapshot.members
+    assert [member.device for member in members] == ["vda", "vdb", "vdc"]
+
+
+def test_a_rollback_leaves_a_disk_the_device_it_is_now(cloud: Cloud):
+    machine = cloud.an_instance(data_disks=2, stopped=True)
+    whole = cloud.an_instance_snapshot(machine.id)
+    first, second = machine.data_disk_ids
+    cloud.detach(machine.id, first)
+    cloud.detach(machine.id, second)
+    cloud.attach(machine.id, second)
+    cloud.roll_back(whole.id)
+    assert devices(cloud, machine.disk_ids) == ["vda", "", "vdb"]
