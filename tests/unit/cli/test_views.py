@@ -16,7 +16,6 @@ from stillpoint.disk.v1 import disk_service_pb2 as disk_pb2
 from stillpoint.disk.v1 import disk_snapshot_service_pb2 as disk_snapshot_pb2
 from stillpoint.disk.v1.disk_pb2 import Disk
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
-from stillpoint.operation.v1 import event_service_pb2 as event_pb2
 from stillpoint.operation.v1 import operation_service_pb2 as operation_pb2
 from stillpoint.operation.v1.operation_pb2 import Operation
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as snapshot_pb2
@@ -376,32 +375,6 @@ def test_a_snapshot_that_failed_has_nothing_to_make_an_instance_from(machine: Ma
     result = run("instance", "create", "web-2", "--from", "isnap-1")
     assert result.exit_code == 1
     assert "isnap-1 has no members to make disks from: the block store was full" in result.stderr
-
-
-# Events
-
-
-def test_every_filter_of_events_is_sent_to_each_service(services: FakeServices, run: Run):
-    services.answer(
-        "EventService/ListEvents", event_pb2.ListEventsRequest, lambda _: event_pb2.ListEventsResponse()
-    )
-    filters = ["--type", "create_disk/succeeded", "--actor", "ann", "--resource", "d", "--operation", "o"]
-    times = ["--since", "2026-01-01T00:00Z", "--before", "2026-01-01T01:00+01:00"]
-    result = run("events", *filters, *times)
-    assert result.exit_code == 0, result.output
-    assert len(services.requests) == 3
-    wanted = services.requests[0].filter
-    assert (wanted.type, wanted.actor, wanted.resource_id) == ("create_disk/succeeded", "ann", "d")
-    assert wanted.operation_id == "o"
-    assert wanted.time_from == wanted.time_before
-    assert wanted.time_from.ToJsonString() == "2026-01-01T00:00:00Z"
-    run("events")
-    assert not services.requests[-1].filter.HasField("time_from")
-
-
-def test_a_time_that_is_none_is_a_usage_error(services: FakeServices, run: Run):
-    assert run("events", "--since", "yesterday").exit_code == 2
-    assert services.requests == []
 
 
 def sent(services: FakeServices, kind: type[Any]) -> list[Any]:
