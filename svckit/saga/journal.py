@@ -227,10 +227,12 @@ def list_events(
     time_from: datetime | None,
     time_before: datetime | None,
 ) -> tuple[Sequence[Event], str]:
-    """Whichever index serves a filter, it is in the order of the page. Only of one operation's events, which are few, the
-    page is sorted.
+    """Whichever index serves a filter, it is in the order of the page; only one operation's events, which are few, are
+    sorted. An id is of one account: there the account is compared as an expression, because SQLite, which knows nothing
+    of how many events an account has, would rather walk all of those than the few of the id.
     """
-    query = sa.select(Event).where(Event.account_id == account_id)
+    account = Event.account_id + "" if resource_id or operation_id else Event.account_id
+    query = sa.select(Event).where(account == account_id)
     if resource_id:
         query = query.where(Event.resource_id == resource_id)
     if operation_id:
