@@ -33,6 +33,7 @@ def disk(row: Disk, slots_taken: Mapping[tuple[str, Kind], int], quotas: Mapping
         update_time=to_timestamp(row.update_time),
         description=row.description,
         labels=row.labels,
+        device=row.device,
     )
 
 
@@ -93,6 +94,7 @@ def member(value: Member) -> participant_service_pb2.PointMember:
         role=disk_pb2.Disk.Role.Value(f"ROLE_{value.role}"),
         snapshot_id=value.snapshot_id,
         size_bytes=value.size_bytes,
+        device=value.device,
     )
 
 

@@ -26,6 +26,15 @@ class Disk(DiskTable):
         sa.Index("disks_of_source_in_order", "account_id", "source_snapshot_id", "id"),
         sa.CheckConstraint("(task = '') = (task_operation_id = '')", name="a_task_has_an_operation"),
         sa.CheckConstraint("(attachment = 'DETACHED') = (instance_id = '')", name="attached_to_an_instance"),
+        sa.CheckConstraint("(device = '') = (instance_id = '')", name="attached_as_a_device"),
+        sa.Index(
+            "one_disk_per_device",
+            "instance_id",
+            "device",
+            unique=True,
+            sqlite_where=sa.text("instance_id <> ''"),
+            postgresql_where=sa.text("instance_id <> ''"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -37,6 +46,8 @@ class Disk(DiskTable):
     role: Mapped[Role] = mapped_column(sa.String)
     attachment: Mapped[Attachment] = mapped_column(sa.String)
     instance_id: Mapped[str]
+    device: Mapped[str]
+    """As which its instance sees it; empty for a detached disk."""
     task: Mapped[Task] = mapped_column(sa.String)
     task_operation_id: Mapped[str]
     size_bytes: Mapped[int] = mapped_column(sa.BigInteger)

@@ -138,10 +138,15 @@ def end_resize(session: Session, operation_id: str, size_bytes: int) -> None:
 
 
 def move_idle_disk(
-    session: Session, disk_id: str, *, here: tuple[Attachment, str], there: tuple[Attachment, str]
+    session: Session,
+    disk_id: str,
+    *,
+    here: tuple[Attachment, str],
+    there: tuple[Attachment, str],
+    device: str,
 ) -> bool:
     """Attach or detach a disk that is where it is thought to be and has no task. Places are an attachment and the
-    instance's id.
+    instance's id; `device` is the disk's there, none where it is detached.
     """
     attachment, instance_id = there
     done = session.execute(
@@ -152,7 +157,7 @@ def move_idle_disk(
             _DISKS.c.instance_id == here[1],
             _DISKS.c.task == Task.NONE,
         )
-        .values(attachment=attachment, instance_id=instance_id, update_time=utc_now())
+        .values(attachment=attachment, instance_id=instance_id, device=device, update_time=utc_now())
     )
     return rows_changed(done) == 1
 
@@ -169,7 +174,7 @@ def detach_disks(session: Session, disk_ids: Collection[str]) -> None:
     session.execute(
         sa.update(_DISKS)
         .where(_DISKS.c.id.in_(disk_ids), _DISKS.c.attachment == Attachment.MOUNTED)
-        .values(attachment=Attachment.DETACHED, instance_id="", update_time=utc_now())
+        .values(attachment=Attachment.DETACHED, instance_id="", device="", update_time=utc_now())
     )
 
 

@@ -195,6 +195,7 @@ def _members(members: Iterable[disk.PointMember]) -> list[Mapping[str, Any]]:
             "is_system_disk": member.role == disk_pb2.Disk.ROLE_SYSTEM,
             "snapshot_id": member.snapshot_id,
             "size_bytes": member.size_bytes,
+            "device": member.device,
         }
         for member in members
     ]

@@ -27,6 +27,7 @@ def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSn
                 is_system_disk=member.is_system_disk,
                 snapshot_id=member.snapshot_id,
                 size_bytes=member.size_bytes,
+                device=member.device,
             )
             for member in row.members
         ],

@@ -29,6 +29,7 @@ class Member(SnapshotTable):
     is_system_disk: Mapped[bool]
     snapshot_id: Mapped[str]
     size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    device: Mapped[str]
 
 
 class InstanceSnapshot(SnapshotTable):

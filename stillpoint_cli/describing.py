@@ -41,12 +41,9 @@ def parse_label(text: str) -> Label:
 
 def parse_time(text: str) -> Timestamp:
     try:
-        moment = parse_moment(text)
+        return parse_moment(text)
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    timestamp = Timestamp()
-    timestamp.FromDatetime(moment)
-    return timestamp
 
 
 def one_of(values: Enum, prefix: str, what: str) -> Any:

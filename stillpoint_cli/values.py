@@ -7,8 +7,9 @@ from decimal import Decimal
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _UNITS = {"": 0, "b": 0, "kib": 1, "mib": 2, "gib": 3, "tib": 4}
-_AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_AGE = re.compile(r"(\d+)([smhd])")
+_AGO = re.compile(r"(\d+)([smhd])")
+_AGO_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d(:\d\d)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 
@@ -34,21 +35,6 @@ def format_size(size_bytes: int) -> str:
     return f"{size:.0f} {unit}" if size == int(size) else f"{size:.1f} {unit}"
 
 
-def parse_moment(text: str, now: datetime | None = None) -> datetime:
-    """An ISO date or time, local unless it says otherwise, or an age: `90s`, `30m`, `2h`, `7d`. Raises ValueError with a
-    sentence for the user.
-    """
-    age = _AGE.fullmatch(text.strip())
-    try:
-        if age is not None:
-            return (now or datetime.now(UTC)) - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])
-        return datetime.fromisoformat(text.strip()).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{text!r} is not a time: write 2026-02-28T14:00, or an age such as 90s, 30m, 2h, 7d"
-        ) from error
-
-
 def format_time(time: Timestamp, now: datetime | None = None) -> str:
     """Local and short: the time of day today, the date before it on any other day; empty for a time not set."""
     if not time.seconds:
@@ -56,6 +42,29 @@ def format_time(time: Timestamp, now: datetime | None = None) -> str:
     local = time.ToDatetime(UTC).astimezone()
     today = (now or datetime.now(UTC)).astimezone().date()
     return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def parse_moment(text: str, now: datetime | None = None) -> Timestamp:
+    """`90s`, `15m`, `2h` or `3d` ago; `14:30`, of today; `2026-05-04`, with a time of day and a zone or without: local.
+
+    Raises ValueError with a sentence for the user.
+    """
+    now = now or datetime.now(UTC)
+    text = text.strip()
+    try:
+        if ago := _AGO.fullmatch(text):
+            found = now - timedelta(**{_AGO_UNITS[ago[2]]: int(ago[1])})
+        elif _TIME_OF_DAY.fullmatch(text):
+            found = datetime.fromisoformat(f"{now.astimezone():%Y-%m-%d} {text}").astimezone()
+        else:
+            found = datetime.fromisoformat(text).astimezone()
+        moment = Timestamp()
+        moment.FromDatetime(found.astimezone(UTC))
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{text!r} is not a moment: write 15m, 2h or 3d (ago), 14:30 or 2026-05-04 14:30"
+        ) from error
+    return moment
 
 
 def format_duration(seconds: float) -> str:

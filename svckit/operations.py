@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import grpc
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from stillpoint.operation.v1 import (
 )
 from svckit import paging
 from svckit.caller import current_caller
-from svckit.clock import to_timestamp, utc_now
+from svckit.clock import from_timestamp, to_timestamp, utc_now
 from svckit.errors import OperationEnded, OperationNotFound, Refusal
 from svckit.saga import SagaEngine, journal
 from svckit.saga.journal import UNFINISHED, Event, Saga
@@ -26,6 +27,8 @@ from svckit.validation import Checks
 
 _LOOK_AGAIN_SECONDS = 1.0
 _STATE_PREFIX = "STATE_"
+
+_Bound = Literal["time_from", "time_before"]
 
 
 def registrations(engine: SagaEngine) -> list[Registration]:
@@ -161,21 +164,35 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
             check.page_size(request.page_size)
             check.resource_id("filter.resource_id", request.filter.resource_id, required=False)
             check.resource_id("filter.operation_id", request.filter.operation_id, required=False)
-        query = sa.select(Event).where(Event.account_id == current_caller().account_id)
-        if request.filter.resource_id:
-            query = query.where(Event.resource_id == request.filter.resource_id)
-        if request.filter.operation_id:
-            query = query.where(Event.operation_id == request.filter.operation_id)
+            check.line("filter.type", request.filter.type)
+            check.line("filter.actor", request.filter.actor)
+            check.moment("filter.time_from", request.filter.time_from)
+            check.moment("filter.time_before", request.filter.time_before)
         page = paging.Page.of(request, request.filter)
         with self._database.read() as session:
-            events, next_page_token = paging.fetch(session, query, Event.sequence, page)
+            events, next_page_token = journal.list_events(
+                session,
+                page,
+                account_id=current_caller().account_id,
+                resource_id=request.filter.resource_id,
+                operation_id=request.filter.operation_id,
+                type=request.filter.type,
+                actor=request.filter.actor,
+                time_from=_moment(request.filter, "time_from"),
+                time_before=_moment(request.filter, "time_before"),
+            )
         return event_service_pb2.ListEventsResponse(
             events=[_event(event) for event in events], next_page_token=next_page_token
         )
 
 
+def _moment(event_filter: event_service_pb2.ListEventsRequest.Filter, field: _Bound) -> datetime | None:
+    """None when it is not set."""
+    return from_timestamp(getattr(event_filter, field)) if event_filter.HasField(field) else None
+
+
 def _event(event: Event) -> event_service_pb2.Event:
-    undo = "undo " if event.undo else ""
+    undo = journal.UNDO if event.undo else ""
     return event_service_pb2.Event(
         sequence=event.sequence,
         time=to_timestamp(event.time),

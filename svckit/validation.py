@@ -17,6 +17,7 @@ _LABELS_MAX = 16
 _DISK_MIN_BYTES = 1 << 20
 _DISK_MAX_BYTES = 64 << 40
 _DISK_UNIT_BYTES = 4096
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROL_BUT_NEWLINE = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9._/-]{0,62}")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9._/-]{0,63}")
@@ -89,6 +90,10 @@ class Checks:
                 f"has a value of {key!r} that is not at most 63 characters of [A-Za-z0-9._/-]*",
             )
 
+    def line(self, field: str, value: str) -> None:
+        """Text to compare with; there is none that it must be."""
+        self.that(not _CONTROL.search(value), field, "has control characters")
+
     def enum_value(self, field: str, value: int, known: Iterable[int], *, required: bool = False) -> None:
         self.that(value in known, field, "is not a value of its enum")
         self.that(not required or value != 0, field, "is not set")
@@ -107,7 +112,7 @@ class Checks:
         """The moment; None, and a problem, for a timestamp that is none."""
         try:
             return from_timestamp(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             self.problem(field, "is not a moment from year 1 to year 9999")
             return None
 

@@ -6,11 +6,13 @@ them over for reclaim. What a call finds half done, after a crash, it finishes u
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from disk_svc import repository
+from disk_svc.devices import SYSTEM_DEVICE, data_devices
 from disk_svc.errors import (
     DOMAIN,
     DiskBusy,
@@ -188,11 +190,22 @@ class Disks:
     def attach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
         with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
             if barrier.enter(session, key):
+                disk = self.get(session, disk_id, account_id=account_id, lock=True)
+                # The instance is leased, so that no other disk is attached to it meanwhile; were there one all the
+                # same, the unique index would let one of them have the device, and the other be tried again.
+                beside = repository.disks_of_instance(
+                    session,
+                    account_id=account_id,
+                    region=self._realm.region,
+                    instance_id=instance_id,
+                    lock=False,
+                )
                 self._move_idle(
                     session,
-                    self.get(session, disk_id, account_id=account_id, lock=True),
+                    disk,
                     here=(Attachment.DETACHED, ""),
                     there=(Attachment.MOUNTED, instance_id),
+                    device=next(data_devices(taken={each.device for each in beside})),
                 )
 
     def detach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
@@ -203,13 +216,20 @@ class Disks:
                     self.get(session, disk_id, account_id=account_id, lock=True),
                     here=(Attachment.MOUNTED, instance_id),
                     there=(Attachment.DETACHED, ""),
+                    device="",
                 )
         with self._realm.database.read() as session:
             detached = repository.detached_among(session, [disk_id])
         self._realm.store.fence(detached)
 
     def _move_idle(
-        self, session: Session, disk: Disk, *, here: tuple[Attachment, str], there: tuple[Attachment, str]
+        self,
+        session: Session,
+        disk: Disk,
+        *,
+        here: tuple[Attachment, str],
+        there: tuple[Attachment, str],
+        device: str,
     ) -> None:
         attachment, instance_id = here
         refusals: list[Refusal] = []
@@ -219,7 +239,7 @@ class Disks:
             where = f" on instance {instance_id}" if instance_id else ""
             refusals.append(DiskInState(disk, f"{attachment}{where}"))
         refuse_all(refusals, DOMAIN)
-        moved = repository.move_idle_disk(session, disk.id, here=here, there=there)
+        moved = repository.move_idle_disk(session, disk.id, here=here, there=there, device=device)
         assert moved  # the row is locked and was just looked at
 
     # Rows and bytes of a new disk
@@ -237,6 +257,7 @@ class Disks:
             Role.SYSTEM: Attachment.RUNNING,
             Role.DATA: Attachment.MOUNTED if instance_id else Attachment.DETACHED,
         }
+        free = data_devices() if instance_id else repeat("")
         repository.add_disks(
             session,
             [
@@ -250,6 +271,7 @@ class Disks:
                     "role": disk.role,
                     "attachment": attachments[disk.role],
                     "instance_id": instance_id,
+                    "device": SYSTEM_DEVICE if disk.role == Role.SYSTEM else next(free),
                     "task": Task.CREATING,
                     "task_operation_id": operation_id,
                     "size_bytes": self._size_of(session, account_id, disk),

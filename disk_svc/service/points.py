@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from disk_svc import repository
 from disk_svc.blockstore import Cut
+from disk_svc.devices import order_of
 from disk_svc.errors import (
     DOMAIN,
     DiskBusy,
@@ -44,6 +45,7 @@ class Member:
     role: Role
     snapshot_id: str
     size_bytes: int
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ class Points:
         with self._realm.database.read() as session:
             disks = self._disks(session, account_id, instance_id, must_have, lock=False)
             self.refuse_obstacles(session, disks, Kind.MANUAL)
-        return _in_order([Member(disk.id, disk.name, disk.role, "", disk.size_bytes) for disk in disks])
+        return _in_order(
+            [Member(disk.id, disk.name, disk.role, "", disk.size_bytes, disk.device) for disk in disks]
+        )
 
     def create(
         self,
@@ -105,7 +109,7 @@ class Points:
             if not repository.mark_cut(session, key, cut_time):
                 raise StepWithdrawn(key)
         members = [
-            Member(disk.id, disk.name, disk.role, snapshot.id, snapshot.size_bytes)
+            Member(disk.id, disk.name, disk.role, snapshot.id, snapshot.size_bytes, disk.device)
             for snapshot in snapshots
             for disk in [cut_disks[snapshot.disk_id]]
         ]
@@ -240,7 +244,7 @@ class Points:
 
 
 def _in_order(members: Sequence[Member]) -> list[Member]:
-    return sorted(members, key=lambda member: (member.role != Role.SYSTEM, member.disk_id))
+    return sorted(members, key=lambda member: order_of(member.device))
 
 
 def _definite(error: Exception | None) -> Refusal | None:

@@ -352,6 +352,11 @@ def _walk(connections: Connections, wanted: ListDisksRequest.Filter, per_page: i
     )
 
 
+def by_device(disks: Iterable[Disk]) -> list[Disk]:
+    """The disks of one instance in the order in which it sees them: vdz before vdaa."""
+    return sorted(disks, key=lambda disk: (len(disk.device), disk.device))
+
+
 def print_disks(disks: Iterable[Disk]) -> None:
     """The disks of one instance, of which there are few."""
     stdout().print(make_table(disks, {name: make for name, make in _COLUMNS.items() if name != "INSTANCE"}))
@@ -366,6 +371,7 @@ def _print_disk(disk: Disk) -> None:
             "state": disk_state(disk),
             "size": format_size(disk.size_bytes),
             "instance": disk.instance_id,
+            "device": disk.device,
             "held by": disk.operation_id,
             "made from": disk.source_snapshot_id,
             "manual snapshots": _quota(disk.manual_snapshots),
@@ -393,6 +399,7 @@ _COLUMNS: Columns[Disk] = {
     "ID": lambda disk: disk.id,
     "NAME": lambda disk: disk.name,
     "ROLE": _role,
+    "DEVICE": lambda disk: disk.device,
     "STATE": disk_state,
     "SIZE": lambda disk: format_size(disk.size_bytes),
     "INSTANCE": lambda disk: disk.instance_id,

@@ -1,5 +1,6 @@
 """`stillpoint snapshot disk-…`: snapshots of single disks, members of instance snapshots too."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 import typer
@@ -37,7 +38,7 @@ from stillpoint_cli.output import (
     print_list,
     styled,
 )
-from stillpoint_cli.paging import each, page_size
+from stillpoint_cli.paging import MOST_PER_PAGE, each, page_size
 from stillpoint_cli.values import format_size, format_time
 
 DiskSnapshotArgument = Annotated[
@@ -49,8 +50,8 @@ def list_disk_snapshots(
     context: typer.Context,
     *,
     disk: Annotated[str, typer.Option(metavar="DISK", help="Only snapshots of this disk.")] = "",
-    member_of: Annotated[
-        str, typer.Option(metavar="ID", help="Only members of this instance snapshot, isnap-….")
+    instance_snapshot: Annotated[
+        str, typer.Option("--snapshot", metavar="ID", help="Only members of this instance snapshot, isnap-….")
     ] = "",
     state: Annotated[int | None, one_of(DiskSnapshot.State, "STATE_", "snapshots in this state")] = None,
     kind: Annotated[int | None, one_of(DiskSnapshot.Kind, "KIND_", "snapshots of this kind")] = None,
@@ -62,11 +63,10 @@ def list_disk_snapshots(
     as_json: JsonOption = False,
 ) -> None:
     """List snapshots of single disks, newest first, the members of instance snapshots among them."""
-    connections = Connections.of(context)
     wanted = narrowed(
         ListDiskSnapshotsRequest.Filter,
         disk_id=disk,
-        instance_snapshot_id=member_of,
+        instance_snapshot_id=instance_snapshot,
         state=state,
         kind=kind,
         name=name,
@@ -74,16 +74,11 @@ def list_disk_snapshots(
         since=since,
         before=before,
     )
-    snapshots = each(
-        lambda token: connections.disk_snapshots.ListDiskSnapshots(
-            ListDiskSnapshotsRequest(filter=wanted, page_size=page_size(limit), page_token=token)
-        ),
-        lambda page: page.snapshots,
-    )
+    snapshots = find_disk_snapshots(Connections.of(context), wanted, per_page=page_size(limit))
     columns: Columns[DiskSnapshot] = {
         "ID": lambda snapshot: snapshot.id,
         "NAME": lambda snapshot: snapshot.name,
-        "STATE": _state,
+        "STATE": disk_snapshot_state,
         "SIZE": lambda snapshot: format_size(snapshot.size_bytes),
         "DISK": lambda snapshot: snapshot.disk_id,
         "MEMBER OF": lambda snapshot: snapshot.instance_snapshot_id,
@@ -139,7 +134,7 @@ def print_disk_snapshot(snapshot: DiskSnapshot) -> None:
         snapshot.name,
         {
             "id": snapshot.id,
-            "state": _state(snapshot),
+            "state": disk_snapshot_state(snapshot),
             "disk": snapshot.disk_id,
             "size": format_size(snapshot.size_bytes),
             "member of": snapshot.instance_snapshot_id,
@@ -150,5 +145,16 @@ def print_disk_snapshot(snapshot: DiskSnapshot) -> None:
     )
 
 
-def _state(snapshot: DiskSnapshot) -> Text:
+def find_disk_snapshots(
+    connections: Connections, wanted: ListDiskSnapshotsRequest.Filter, *, per_page: int = MOST_PER_PAGE
+) -> Iterator[DiskSnapshot]:
+    return each(
+        lambda token: connections.disk_snapshots.ListDiskSnapshots(
+            ListDiskSnapshotsRequest(filter=wanted, page_size=per_page, page_token=token)
+        ),
+        lambda page: page.snapshots,
+    )
+
+
+def disk_snapshot_state(snapshot: DiskSnapshot) -> Text:
     return styled(enum_name(DiskSnapshot.State.Name, snapshot.state, "STATE_"))

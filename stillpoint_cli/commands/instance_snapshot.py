@@ -26,6 +26,7 @@ MEMBER_COLUMNS: Columns[Member] = {
     "DISK": lambda member: member.disk_id,
     "NAME": lambda member: member.disk_name,
     "ROLE": lambda member: "system" if member.is_system_disk else "data",
+    "DEVICE": lambda member: member.device,
     "SIZE": lambda member: format_size(member.size_bytes),
     "SNAPSHOT": lambda member: member.snapshot_id,
 }
@@ -50,7 +51,7 @@ def get_snapshot(connections: Connections, snapshot_id: str) -> InstanceSnapshot
     return connections.instance_snapshots.GetInstanceSnapshot(request).instance_snapshot
 
 
-def print_snapshot(snapshot: InstanceSnapshot) -> None:
+def print_snapshot(snapshot: InstanceSnapshot, *, with_members: bool = True) -> None:
     print_card(
         snapshot.name,
         {
@@ -64,7 +65,7 @@ def print_snapshot(snapshot: InstanceSnapshot) -> None:
             **described(snapshot),
         },
     )
-    if snapshot.members:
+    if snapshot.members and with_members:
         stdout().print(make_table(snapshot.members, MEMBER_COLUMNS))
 
 

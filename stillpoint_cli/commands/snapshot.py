@@ -1,25 +1,24 @@
 """`stillpoint snapshot`: one snapshot of a whole machine."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Annotated
 
 import grpc
 import typer
-from rich.text import Text
 
-from stillpoint.disk.v1.disk_service_pb2 import GetDiskRequest
-from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Member
+from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     BatchDeleteInstanceSnapshotsRequest,
     BatchDeleteInstanceSnapshotsResponse,
     CreateInstanceSnapshotRequest,
     ListInstanceSnapshotsRequest,
     RollbackInstanceSnapshotRequest,
+    RollbackInstanceSnapshotResponse,
     UpdateInstanceSnapshotRequest,
 )
 from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
-from stillpoint_cli.commands.disk import disk_state
+from stillpoint_cli.commands.candidates import list_candidates
 from stillpoint_cli.commands.disk_snapshot import (
     delete_disk_snapshot,
     list_disk_snapshots,
@@ -27,13 +26,14 @@ from stillpoint_cli.commands.disk_snapshot import (
 )
 from stillpoint_cli.commands.instance_snapshot import (
     DRY_RUN,
-    MEMBER_COLUMNS,
     DryRunOption,
     get_snapshot,
     print_snapshot,
     snapshot_state,
     take_snapshot,
 )
+from stillpoint_cli.commands.members import DETAILED_COLUMNS, TOUCHED_COLUMNS, MemberNow, look_at_members
+from stillpoint_cli.commands.way_back import WayBack, check_way_back, take_way_back
 from stillpoint_cli.connections import Connections, new_request_id
 from stillpoint_cli.describing import (
     BeforeOption,
@@ -51,12 +51,13 @@ from stillpoint_cli.describing import (
     narrowed,
     one_of,
 )
-from stillpoint_cli.errors import OperationFailed, code_of, explain, sum_up
+from stillpoint_cli.errors import OperationFailed, explain, sum_up
 from stillpoint_cli.following import WaitOption, wait_for
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
     LimitOption,
+    as_dict,
     make_table,
     print_card,
     print_error,
@@ -64,6 +65,7 @@ from stillpoint_cli.output import (
     print_list,
     say,
     stderr,
+    stdout,
 )
 from stillpoint_cli.paging import each, page_size
 from stillpoint_cli.values import format_size, format_time
@@ -77,12 +79,18 @@ app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_d
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
 _MOST_IN_A_BATCH = 100
+_DOOMED_COLUMNS: Columns[MemberNow] = {
+    "INSTANCE SNAPSHOT": lambda now: now.instance_snapshot_id,
+    **TOUCHED_COLUMNS,
+}
 
 
 @app.command()
 def create(
     context: typer.Context,
-    instance: Annotated[str, typer.Argument(metavar="INSTANCE", help="The instance's id, i-….")],
+    instance: Annotated[
+        str, typer.Argument(metavar="INSTANCE", help="The instance's id, i-….", show_default=False)
+    ] = "",
     *,
     name: Annotated[
         str, typer.Option(help="The name; made from the instance's when left out.", show_default=False)
@@ -93,7 +101,18 @@ def create(
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a snapshot of every disk of an instance, at one moment. Who writes to them is not paused."""
+    """Take a snapshot of every disk of an instance, at one moment. Who writes to them is not paused.
+
+    Without an instance: list all instances with their disks, whether a snapshot could be taken now, and why not. As
+    JSON, the reasons are in the field `obstacles`.
+    """
+    if not instance:
+        if name or description or label:
+            raise typer.BadParameter(
+                "it is missing, and what it shall be called is given", param_hint="INSTANCE"
+            )
+        list_candidates(Connections.of(context), as_json=as_json)
+        return
     request = CreateInstanceSnapshotRequest(
         instance_id=instance,
         name=name,
@@ -151,9 +170,21 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, snapshot: SnapshotArgument, as_json: JsonOption = False) -> None:
-    """Show an instance snapshot and its members."""
-    found = get_snapshot(Connections.of(context), snapshot)
-    print_json(found) if as_json else print_snapshot(found)
+    """Show an instance snapshot with each member's disk snapshot, and its disk as it is now.
+
+    As JSON, those are in its fields `disk_snapshots` and `disks`, where they have not been deleted since.
+    """
+    connections = Connections.of(context)
+    found = get_snapshot(connections, snapshot)
+    members = look_at_members(connections, found)
+    if as_json:
+        snapshots = [as_dict(each.snapshot) for each in members if each.snapshot]
+        disks = [as_dict(each.disk) for each in members if each.disk]
+        print_json({**as_dict(found), "disk_snapshots": snapshots, "disks": disks})
+        return
+    print_snapshot(found, with_members=False)
+    if members:
+        stdout().print(make_table(members, DETAILED_COLUMNS))
 
 
 @app.command()
@@ -184,6 +215,13 @@ def update(
 def rollback(
     context: typer.Context,
     snapshot: SnapshotArgument,
+    snapshot_first: Annotated[
+        bool,
+        typer.Option(
+            "--snapshot-first",
+            help="Take snapshots of the disks as they are now, before they are rolled back.",
+        ),
+    ] = False,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     *,
@@ -192,31 +230,75 @@ def rollback(
 ) -> None:
     """Roll every disk of a snapshot back to its moment, together. The instance must be stopped.
 
-    What the disks hold now is lost: take a snapshot first. Disks attached since are left alone.
+    What the disks hold now is lost, unless --snapshot-first keeps it: a snapshot of the instance, and one of each
+    member's disk that is detached. Disks attached since are left alone.
     """
     connections = Connections.of(context)
-    if not yes and not dry_run:
-        found = get_snapshot(connections, snapshot)
-        stderr().print(make_table(found.members, {**MEMBER_COLUMNS, "NOW": _state_now(connections)}))
-        moment = format_time(found.cut_time)
-        ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
-    response = connections.instance_snapshots.RollbackInstanceSnapshot(
+    way_back = WayBack()
+    if dry_run or snapshot_first or not yes:
+        foreseen = _roll_back(connections, snapshot, validate_only=True)
+        if dry_run:
+            if snapshot_first:
+                check_way_back(connections, foreseen.instance_snapshot)
+            _print_rollback(foreseen, "would be", as_json=as_json)
+            say(f"{DRY_RUN} Nothing stands in the way of this rollback.")
+            return
+        if not yes:
+            _ask_for_rollback(connections, foreseen, snapshot_first=snapshot_first)
+        if snapshot_first:
+            way_back = take_way_back(connections, foreseen.instance_snapshot)
+    with way_back.named_when_it_fails():
+        response = _roll_back(connections, snapshot, validate_only=False)
+        if wait:
+            wait_for(connections, response.operation_id)
+            response.instance_snapshot.CopyFrom(get_snapshot(connections, snapshot))
+    _print_rollback(response, "was", as_json=as_json, taken_first=way_back.snapshot_ids)
+    if snapshot_first:
+        say("To go back to what the disks held before:")
+        for command in way_back.commands():
+            say(f"  {command}")
+
+
+def _roll_back(
+    connections: Connections, snapshot: str, *, validate_only: bool
+) -> RollbackInstanceSnapshotResponse:
+    return connections.instance_snapshots.RollbackInstanceSnapshot(
         RollbackInstanceSnapshotRequest(
-            request_id=new_request_id(), instance_snapshot_id=snapshot, validate_only=dry_run
+            request_id=new_request_id(), instance_snapshot_id=snapshot, validate_only=validate_only
         )
     )
-    if wait and not dry_run:
-        wait_for(connections, response.operation_id)
-        response.instance_snapshot.CopyFrom(get_snapshot(connections, snapshot))
+
+
+def _ask_for_rollback(
+    connections: Connections, foreseen: RollbackInstanceSnapshotResponse, *, snapshot_first: bool
+) -> None:
+    target = foreseen.instance_snapshot
+    stderr().print(make_table(look_at_members(connections, target), TOUCHED_COLUMNS))
+    _say_untouched(foreseen, "will be")
+    lost = "kept in new snapshots first" if snapshot_first else "lost"
+    ask(
+        f"Roll these {len(target.members)} disks back to {format_time(target.cut_time)}? "
+        f"What they hold now is {lost}."
+    )
+
+
+def _print_rollback(
+    response: RollbackInstanceSnapshotResponse,
+    untouched: str,
+    *,
+    as_json: bool,
+    taken_first: Sequence[str] = (),
+) -> None:
     if as_json:
-        print_json(response)
+        print_json({**as_dict(response), "taken_first": list(taken_first)})
     else:
         print_snapshot(response.instance_snapshot)
-        left = "would be" if dry_run else "was"
-        for disk_id in response.untouched_disk_ids:
-            say(f"{disk_id} is on the instance and not in the snapshot: it {left} left alone.")
-    if dry_run:
-        say(f"{DRY_RUN} Nothing stands in the way of this rollback.")
+        _say_untouched(response, untouched)
+
+
+def _say_untouched(response: RollbackInstanceSnapshotResponse, untouched: str) -> None:
+    for disk_id in response.untouched_disk_ids:
+        say(f"{disk_id} is on the instance and not in the snapshot: it {untouched} left alone.")
 
 
 @app.command()
@@ -231,8 +313,12 @@ def delete(
     connections = Connections.of(context)
     snapshots = list(dict.fromkeys(snapshots))
     if not yes:
-        members = [member for snapshot in snapshots for member in get_snapshot(connections, snapshot).members]
-        stderr().print(make_table(members, MEMBER_COLUMNS))
+        members = [
+            member
+            for snapshot in snapshots
+            for member in look_at_members(connections, get_snapshot(connections, snapshot))
+        ]
+        stderr().print(make_table(members, _DOOMED_COLUMNS))
         what = snapshots[0] if len(snapshots) == 1 else f"these {len(snapshots)} instance snapshots"
         ask(
             f"Delete {what} with {len(members)} disk snapshots? They cannot be restored. The disks stay as they are."
@@ -273,17 +359,3 @@ def _finish_deletion(
         done = "is deleted" if wait else "is being deleted"
         print_card(f"{snapshot} {done}.", {"operation": result.operation_id})
     return True
-
-
-def _state_now(connections: Connections) -> Callable[[Member], Text]:
-    """The state of a member's disk at this moment: a rollback is refused when one is gone or busy."""
-
-    def state(member: Member) -> Text:
-        try:
-            return disk_state(connections.disks.GetDisk(GetDiskRequest(disk_id=member.disk_id)).disk)
-        except grpc.RpcError as error:
-            if code_of(error) is grpc.StatusCode.NOT_FOUND:
-                return Text("gone", style="bold red")
-            raise
-
-    return state

@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import UtcDateTime, rows_changed, table_of
 from svckit.saga.definition import Run
@@ -83,8 +84,10 @@ class Event(SharedTable):
     __tablename__ = "events"
     __table_args__ = (
         sa.Index("events_by_operation", "operation_id", "sequence"),
-        sa.Index("events_by_resource", "resource_id", "sequence"),
-        sa.Index("events_by_account", "account_id", "sequence"),
+        sa.Index("events_by_resource", "resource_id", "time", "sequence"),
+        sa.Index("events_by_account", "account_id", "time", "sequence"),
+        sa.Index("events_by_type", "account_id", "type", "time", "sequence"),
+        sa.Index("events_by_actor", "account_id", "actor", "time", "sequence"),
     )
 
     sequence: Mapped[int] = mapped_column(
@@ -103,6 +106,9 @@ class Event(SharedTable):
     operation_id: Mapped[str]
     detail: Mapped[str]
 
+
+UNDO = "undo "
+"""Before the step's name in the type of an event that says it was undone."""
 
 _SAGAS = table_of(Saga)
 _EVENTS = table_of(Event)
@@ -207,6 +213,43 @@ def next_due(session: Session) -> datetime | None:
 
 def find(session: Session, saga_id: str) -> Saga | None:
     return session.scalar(sa.select(Saga).where(Saga.id == saga_id))
+
+
+def list_events(
+    session: Session,
+    page: paging.Page,
+    *,
+    account_id: str,
+    resource_id: str,
+    operation_id: str,
+    type: str,  # noqa: A002 - the column's name
+    actor: str,
+    time_from: datetime | None,
+    time_before: datetime | None,
+) -> tuple[Sequence[Event], str]:
+    """Whichever index serves a filter, it is in the order of the page; only one operation's events, which are few, are
+    sorted. An id is of one account: there the account is compared as an expression, because SQLite, which knows nothing
+    of how many events an account has, would rather walk all of those than the few of the id.
+    """
+    account = Event.account_id + "" if resource_id or operation_id else Event.account_id
+    query = sa.select(Event).where(account == account_id)
+    if resource_id:
+        query = query.where(Event.resource_id == resource_id)
+    if operation_id:
+        query = query.where(Event.operation_id == operation_id)
+    if type:
+        name, slash, step = type.partition("/")
+        query = query.where(Event.type == name)
+        if slash:
+            undone = step.removeprefix(UNDO)
+            query = query.where(Event.step == undone, Event.undo == (undone != step))
+    if actor:
+        query = query.where(Event.actor == actor)
+    if time_from:
+        query = query.where(Event.time >= time_from)
+    if time_before:
+        query = query.where(Event.time < time_before)
+    return paging.fetch_by_time(session, query, Event.time, Event.sequence, page)
 
 
 def steps_of(session: Session, saga_id: str) -> Sequence[Event]:

@@ -412,9 +412,14 @@ def test_a_service_that_is_not_there_is_named_with_its_address(run: Run):
 def serve_snapshot(services: FakeServices) -> None:
     members = [
         Member(
-            disk_id="disk-1", disk_name="root", is_system_disk=True, snapshot_id="snap-1", size_bytes=1 << 30
+            disk_id="disk-1",
+            disk_name="root",
+            is_system_disk=True,
+            snapshot_id="snap-1",
+            size_bytes=1 << 30,
+            device="vda",
         ),
-        Member(disk_id="disk-2", disk_name="data", snapshot_id="snap-2", size_bytes=2 << 30),
+        Member(disk_id="disk-2", disk_name="data", snapshot_id="snap-2", size_bytes=2 << 30, device="vdb"),
     ]
     services.answer(
         "InstanceSnapshotService/GetInstanceSnapshot",
@@ -426,8 +431,10 @@ def serve_snapshot(services: FakeServices) -> None:
     services.answer(
         "InstanceSnapshotService/RollbackInstanceSnapshot",
         snapshot_pb2.RollbackInstanceSnapshotRequest,
-        lambda _: snapshot_pb2.RollbackInstanceSnapshotResponse(
-            operation_id="op-s-1", untouched_disk_ids=["disk-3"]
+        lambda request: snapshot_pb2.RollbackInstanceSnapshotResponse(
+            instance_snapshot=InstanceSnapshot(id="isnap-1", name="s", members=members),
+            operation_id="" if request.validate_only else "op-s-1",
+            untouched_disk_ids=["disk-3"],
         ),
     )
 
@@ -456,6 +463,13 @@ def serve_snapshot(services: FakeServices) -> None:
         return disk_pb2.GetDiskResponse(disk=Disk(id=request.disk_id, state=Disk.STATE_RUNNING))
 
     services.answer("DiskService/GetDisk", disk_pb2.GetDiskRequest, get_disk)
+    services.answer(
+        "DiskSnapshotService/ListDiskSnapshots",
+        disk_snapshot_pb2.ListDiskSnapshotsRequest,
+        lambda _: disk_snapshot_pb2.ListDiskSnapshotsResponse(
+            snapshots=[DiskSnapshot(id="snap-1", state=DiskSnapshot.STATE_AVAILABLE)]
+        ),
+    )
     serve_operation(services, Operation(id="op-s-1", state=Operation.STATE_SUCCEEDED))
 
 
@@ -477,9 +491,12 @@ def test_a_rollback_lists_every_disk_with_its_state_and_takes_no_for_an_answer(
     serve_snapshot(services)
     result = run("snapshot", "rollback", "isnap-1", typed="n\n")
     assert result.exit_code == 1
-    assert re.search(r"disk-1 +root +system +1 GiB +snap-1 +RUNNING", result.stderr)
-    assert re.search(r"disk-2 +data +data +2 GiB +snap-2 +gone", result.stderr)
-    assert sent(services, snapshot_pb2.RollbackInstanceSnapshotRequest) == []
+    assert re.search(r"disk-1 +root +system +vda +1 GiB +snap-1 +AVAILABLE +RUNNING", result.stderr)
+    assert re.search(r"disk-2 +data +data +vdb +2 GiB +snap-2 +deleted +deleted", result.stderr)
+    assert "disk-3 is on the instance and not in the snapshot: it will be left alone." in result.stderr
+    assert "What they hold now is lost." in result.stderr
+    requests = sent(services, snapshot_pb2.RollbackInstanceSnapshotRequest)
+    assert [request.validate_only for request in requests] == [True]
 
 
 def test_a_rollback_with_yes_asks_nothing_and_waits_for_its_end(services: FakeServices, run: Run):

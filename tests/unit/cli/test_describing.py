@@ -180,7 +180,7 @@ def test_a_label_given_twice_is_a_usage_error(command: str, services: FakeServic
                 "automatic",
                 "--disk",
                 "disk-1",
-                "--member-of",
+                "--snapshot",
                 "isnap-1",
             ],
             "DiskSnapshotService/ListDiskSnapshots",
@@ -239,7 +239,7 @@ def test_a_list_is_narrowed_by_what_its_options_say_and_by_nothing_without_them(
     [
         (["--state", "asleep"], "rolling_back"),
         (["--role", "unspecified"], "system, data"),
-        (["--since", "yesterday"], "2026-02-28T14:00"),
+        (["--since", "yesterday"], "2026-05-04 14:30"),
         (["--label", "a"], "KEY=VALUE"),
     ],
 )

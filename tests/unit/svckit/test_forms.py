@@ -54,6 +54,9 @@ def test_a_well_formed_request_is_let_through():
         check.enum_value("state", 0, [0, 1])
         check.page_size(0)
         check.disk_size("size_bytes", 1 << 20)
+        check.line("filter.type", "create_instance/undo create_disks")
+        check.line("filter.actor", "")
+        check.moment("filter.time_from", Timestamp())
 
     assert _problems(check_all) == []
 
@@ -153,6 +156,18 @@ def test_what_is_not_a_set_value_of_an_enum_is_refused(value: int, required: boo
 @pytest.mark.parametrize("value", [0, -4096, 4096, (1 << 20) + 1, (64 << 40) + 4096])
 def test_what_is_not_the_size_of_a_disk_is_refused(value: int):
     assert _problems(lambda check: check.disk_size("size_bytes", value))
+
+
+@pytest.mark.parametrize("value", ["a\x00", "a\nb", "\x7f"])
+def test_what_is_not_a_line_is_refused(value: str):
+    assert len(_problems(lambda check: check.line("filter.actor", value))) == 1
+
+
+@pytest.mark.parametrize(
+    "value", [Timestamp(seconds=1 << 60), Timestamp(seconds=-(1 << 60)), Timestamp(nanos=-1)]
+)
+def test_what_is_no_moment_is_refused(value: Timestamp):
+    assert len(_problems(lambda check: check.moment("filter.time_from", value))) == 1
 
 
 def test_ids_sort_by_the_time_of_their_creation(monkeypatch: pytest.MonkeyPatch):
