@@ -21,6 +21,8 @@ _DISK = {
     "task_operation_id": "",
     "size_bytes": 1 << 20,
     "source_snapshot_id": "",
+    "description": "",
+    "labels": {},
 }
 
 
