@@ -75,11 +75,15 @@ class Instances:
         )
         call(self._stub.ReleaseInstance, request, timeout_seconds=_TIMEOUT_SECONDS)
 
-    def release_after_rollback(self, run: Run, *, complete: bool) -> None:
+    def release_after_rollback(self, run: Run, *, lost: bool) -> None:
+        """A rollback of some members that ended well says nothing of what an earlier one left undone."""
         outcomes = compute.ReleaseInstanceRequest
-        self.release(
-            run, outcomes.ROLLBACK_OUTCOME_COMPLETE if complete else outcomes.ROLLBACK_OUTCOME_INCOMPLETE
-        )
+        if lost:
+            self.release(run, outcomes.ROLLBACK_OUTCOME_INCOMPLETE)
+        elif run.input["whole"]:
+            self.release(run, outcomes.ROLLBACK_OUTCOME_COMPLETE)
+        else:
+            self.release(run)
 
 
 class Disks:

@@ -114,6 +114,10 @@ def show(context: typer.Context, snapshot: SnapshotArgument, as_json: JsonOption
 def rollback(
     context: typer.Context,
     snapshot: SnapshotArgument,
+    disks: Annotated[
+        list[str] | None,
+        typer.Option("--disk", metavar="DISK", help="Only this member's disk; repeat for more."),
+    ] = None,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
     *,
@@ -125,16 +129,24 @@ def rollback(
     What the disks hold now is lost: take a snapshot first. Disks attached since are left alone.
     """
     connections = Connections.of(context)
+    request = RollbackInstanceSnapshotRequest(
+        request_id=new_request_id(),
+        instance_snapshot_id=snapshot,
+        disk_ids=dict.fromkeys(disks or ()),
+        validate_only=dry_run,
+    )
     if not yes and not dry_run:
         found = get_snapshot(connections, snapshot)
-        stderr().print(make_table(found.members, {**MEMBER_COLUMNS, "NOW": _state_now(connections)}))
-        moment = format_time(found.cut_time)
-        ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
-    response = connections.instance_snapshots.RollbackInstanceSnapshot(
-        RollbackInstanceSnapshotRequest(
-            request_id=new_request_id(), instance_snapshot_id=snapshot, validate_only=dry_run
-        )
-    )
+        members = [member for member in found.members if not disks or member.disk_id in disks]
+        if len(members) >= len(request.disk_ids):  # otherwise the service says which are no members
+            stderr().print(make_table(members, {**MEMBER_COLUMNS, "NOW": _state_now(connections)}))
+            what, hold = (
+                ("this disk", "it holds")
+                if len(members) == 1
+                else (f"these {len(members)} disks", "they hold")
+            )
+            ask(f"Roll {what} back to {format_time(found.cut_time)}? What {hold} now is lost.")
+    response = connections.instance_snapshots.RollbackInstanceSnapshot(request)
     if wait and not dry_run:
         wait_for(connections, response.operation_id)
         response.instance_snapshot.CopyFrom(get_snapshot(connections, snapshot))
@@ -144,7 +156,7 @@ def rollback(
         print_snapshot(response.instance_snapshot)
         left = "would be" if dry_run else "was"
         for disk_id in response.untouched_disk_ids:
-            say(f"{disk_id} is on the instance and not in the snapshot: it {left} left alone.")
+            say(f"{disk_id} is on the instance and does not go back: it {left} left alone.")
     if dry_run:
         say(f"{DRY_RUN} Nothing stands in the way of this rollback.")
 
