@@ -174,13 +174,20 @@ class TestCreateInstanceSnapshot:
         assert_nothing_is_left(cloud, machine.id, machine.system_disk_id)
         assert cloud.disk(full).manual_snapshots.used == limit
 
-    def test_fails_when_several_disks_have_no_free_slot_and_names_each(self, cloud: Cloud):
+    def test_fails_when_several_disks_have_no_free_slot_and_names_each_with_its_limit_and_its_use(
+        self, cloud: Cloud
+    ):
         machine = cloud.an_instance(data_disks=2)
+        limit = cloud.disk(machine.system_disk_id).manual_snapshots.limit
         for disk_id in machine.data_disk_ids:
             cloud.fill_snapshot_slots(disk_id)
         with refused("RESOURCE_EXHAUSTED", "SNAPSHOT_QUOTA_EXCEEDED", DISK) as refusal:
             create(cloud, machine.id)
         assert refusal.quotas.keys() == {f"disk/{disk_id}" for disk_id in machine.data_disk_ids}
+        for full in refusal.quotas.values():
+            assert (full.quota_metric, full.quota_value) == ("manual_snapshots_per_disk", limit)
+            assert f"{limit} of {limit} manual snapshots" in full.description
+        assert_nothing_is_left(cloud, machine.id, machine.system_disk_id)
 
     def test_takes_the_last_free_slot_and_then_fails(self, cloud: Cloud):
         machine = cloud.an_instance()
