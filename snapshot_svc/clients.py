@@ -42,10 +42,15 @@ class Instances:
         self._stub = compute_grpc.ParticipantServiceStub(channel)
 
     def lease_for_snapshot(self, run: Run, *, validate_only: bool) -> str:
-        """Returns the instance's name."""
+        """Returns the instance's name. The account must be in good standing, and the instance at rest: its disks are
+        "Running" and "Mounted" also while it is stopped.
+        """
         return self._lease(run, _RUNNING_OR_STOPPED, validate_only=validate_only)
 
     def lease_for_rollback(self, run: Run, *, validate_only: bool) -> None:
+        """spec.md: "Instance Snapshots correspond to Baidu Cloud Compute Instances in the "Stopped" state (where Data Disks
+        can be mounted or unmounted) or in the "No charge for stopped instances" state."
+        """
         self._lease(run, _STOPPED, validate_only=validate_only)
 
     def _lease(

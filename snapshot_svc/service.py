@@ -15,7 +15,10 @@ from svckit.mutations import SagaStart
 
 
 class SnapshotService:
-    """Instance snapshots of one region."""
+    """Instance snapshots of one region.
+
+    spec.md: "Just like disk snapshots, Instance Snapshots are region-specific."
+    """
 
     def __init__(self, region: str) -> None:
         self._region = region
@@ -69,6 +72,9 @@ class SnapshotService:
         return snapshot
 
     def delete(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
+        """spec.md: "If the associated disk Snapshot is no longer required, you can delete the Instance Snapshot.": whatever
+        has become of its instance, its disks and its account.
+        """
         self._take(session, operation_id, instance_snapshot_id, CAN_BE_DELETED)
         return SagaStart("delete_instance_snapshot", instance_snapshot_id, {})
 

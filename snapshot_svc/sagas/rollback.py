@@ -2,6 +2,9 @@
 
     lease → reserve | → apply → release
 
+spec.md: "Instance Snapshot rollback involves restoring the System Disk and all Data Disk snapshots associated with the
+Instance Snapshot."
+
 Everything that can refuse has refused before the pivot. Applying ends without having changed a disk only when bytes are
 lost; then the snapshot is ERROR_ROLLBACK with the reason, and rolling all of it back again carries on; going back with
 some members only leaves it so. It is never "undone" with another snapshot.
