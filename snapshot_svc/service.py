@@ -61,6 +61,8 @@ class SnapshotService:
     ) -> SagaStart:
         """All members, or those of the disks that are named."""
         snapshot = self._take(session, operation_id, instance_snapshot_id, CAN_ROLL_BACK)
+        # Its state may have changed between the look and the UPDATE, which is what holds it from now on.
+        session.refresh(snapshot)
         arguments = rollback_arguments(snapshot, disk_ids)
         return SagaStart("roll_back_instance_snapshot", instance_snapshot_id, arguments)
 
@@ -84,9 +86,6 @@ class SnapshotService:
         snapshot = self.get(session, instance_snapshot_id)
         if not repository.take(session, instance_snapshot_id, operation_id, allowed=allowed):
             raise InstanceSnapshotInState(snapshot.id, snapshot.state, snapshot.operation_id, allowed)
-        session.refresh(
-            snapshot
-        )  # it may have changed between the look and the UPDATE; from now on it does not
         return snapshot
 
 

@@ -1,4 +1,5 @@
-"""Roll back: lease the instance, reserve every disk, or those that were named; then apply to all of them in one transaction of the block store.
+"""Roll back: lease the instance, reserve every disk, or those that were named; then apply to all of them in one
+transaction of the block store.
 
     lease → reserve | → apply → release
 
