@@ -62,7 +62,7 @@ def lease(row: Instance) -> participant_service_pb2.Lease:
 def rollback_incomplete(
     outcome: "participant_service_pb2.ReleaseInstanceRequest.RollbackOutcome.ValueType",
 ) -> bool | None:
-    """None when the lease was not for a rollback, or the rollback never began."""
+    """None when it says nothing: what an earlier rollback left stays."""
     outcomes = participant_service_pb2.ReleaseInstanceRequest
     return {
         outcomes.ROLLBACK_OUTCOME_COMPLETE: False,

@@ -142,7 +142,11 @@ class ComputeService:
         return self._lease_for_disk(session, "detach_disk", operation_id, instance_id, disk_id)
 
     def roll_back_disk(self, session: Session, instance_id: str, disk_id: str, snapshot_id: str) -> SagaStart:
-        """The saga takes the lease: when it cannot, the disk is still asked, which is no call to make in here."""
+        """The saga takes the lease: when it cannot, the disk is still asked, which is no call to make in here.
+
+        spec.md: "System Disk snapshots and Data Disk snapshots associated with an Instance Snapshot can be rolled back
+        independently."
+        """
         self.get_instance(session, instance_id)
         return SagaStart("roll_back_disk", instance_id, {"disk_id": disk_id, "snapshot_id": snapshot_id})
 
@@ -177,7 +181,9 @@ class ComputeService:
     ) -> Instance:
         """Refuse with everything that stands against a lease; change nothing.
 
-        spec.md: "When your account is in debt status, Instance Snapshot creation is not permitted".
+        spec.md: "When your account is in debt status, Instance Snapshot creation is not permitted", and "If the Cloud Disk
+        Server/Baidu Cloud Compute instance is not in these states (e.g., corresponding disk deleted, disk undergoing
+        resize/expansion, account in debt), an Instance Snapshot rollback cannot be performed."
         """
         refusals: list[Refusal] = []
         if requires_good_standing and repository.standing_of(session, account_id) == Standing.IN_DEBT:

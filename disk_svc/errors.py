@@ -129,6 +129,10 @@ class SnapshotInUse(DiskRefusal):
 
 
 class SnapshotQuotaExceeded(DiskRefusal):
+    """spec.md: "If the Manual Snapshot quota for a disk is full, please delete unnecessary Manual Snapshots before creating
+    an Instance Snapshot."
+    """
+
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "SNAPSHOT_QUOTA_EXCEEDED"
 

@@ -8,7 +8,10 @@ from svckit.settings import LoopbackAddress, ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """`store_path` is the folder of the embedded block store; the quotas count snapshots per disk."""
+    """`store_path` is the folder of the embedded block store; the quotas count snapshots per disk.
+
+    spec.md: "Each CDS disk supports up to 256 Automatic Snapshots and 256 Manual Snapshots."
+    """
 
     database_url: str = "sqlite:///var/disk.db"
     public_address: LoopbackAddress = "127.0.0.1:50052"

@@ -42,10 +42,15 @@ class Instances:
         self._stub = compute_grpc.ParticipantServiceStub(channel)
 
     def lease_for_snapshot(self, run: Run, *, validate_only: bool) -> str:
-        """Returns the instance's name."""
+        """Returns the instance's name. The account must be in good standing, and the instance at rest: its disks are
+        "Running" and "Mounted" also while it is stopped.
+        """
         return self._lease(run, _RUNNING_OR_STOPPED, validate_only=validate_only)
 
     def lease_for_rollback(self, run: Run, *, validate_only: bool) -> None:
+        """spec.md: "Instance Snapshots correspond to Baidu Cloud Compute Instances in the "Stopped" state (where Data Disks
+        can be mounted or unmounted) or in the "No charge for stopped instances" state."
+        """
         self._lease(run, _STOPPED, validate_only=validate_only)
 
     def _lease(
@@ -75,11 +80,15 @@ class Instances:
         )
         call(self._stub.ReleaseInstance, request, timeout_seconds=_TIMEOUT_SECONDS)
 
-    def release_after_rollback(self, run: Run, *, complete: bool) -> None:
+    def release_after_rollback(self, run: Run, *, lost: bool) -> None:
+        """A rollback of some members that ended well says nothing of what an earlier one left undone."""
         outcomes = compute.ReleaseInstanceRequest
-        self.release(
-            run, outcomes.ROLLBACK_OUTCOME_COMPLETE if complete else outcomes.ROLLBACK_OUTCOME_INCOMPLETE
-        )
+        if lost:
+            self.release(run, outcomes.ROLLBACK_OUTCOME_INCOMPLETE)
+        elif run.input["whole"]:
+            self.release(run, outcomes.ROLLBACK_OUTCOME_COMPLETE)
+        else:
+            self.release(run)
 
 
 class Disks:

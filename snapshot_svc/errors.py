@@ -4,6 +4,9 @@ SnapshotRefusal
 ├── InstanceSnapshotNotFound  NOT_FOUND
 ├── InstanceSnapshotInState   FAILED_PRECONDITION
 └── MemberFailed              what the disk's own failure is
+
+InvalidRequest
+└── DisksNotMembers           INVALID_ARGUMENT
 """
 
 from collections.abc import Sequence
@@ -11,7 +14,7 @@ from collections.abc import Sequence
 import grpc
 
 from snapshot_svc.states import State
-from svckit.errors import Refusal, Violation
+from svckit.errors import FieldProblem, InvalidRequest, Refusal, Violation
 
 DOMAIN = "snapshot.stillpoint"
 
@@ -64,3 +67,12 @@ class MemberFailed(SnapshotRefusal):
         )
         lost = cause == "DATA_LOSS"
         self.code = grpc.StatusCode.DATA_LOSS if lost else grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class DisksNotMembers(InvalidRequest):
+    def __init__(self, instance_snapshot_id: str, disk_ids: Sequence[str]) -> None:
+        # One problem for all of them: a list that is no list of disks at all must still fit into a status.
+        problem = (
+            f"has {', '.join(disk_ids)}, of which instance snapshot {instance_snapshot_id} has no member"
+        )
+        super().__init__(f"disk_ids {problem}", fields=[FieldProblem("disk_ids", problem)])

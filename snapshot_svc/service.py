@@ -1,12 +1,12 @@
 """The use cases of snapshot_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from snapshot_svc import repository
-from snapshot_svc.errors import InstanceSnapshotInState, InstanceSnapshotNotFound
+from snapshot_svc.errors import DisksNotMembers, InstanceSnapshotInState, InstanceSnapshotNotFound
 from snapshot_svc.models import InstanceSnapshot
 from snapshot_svc.states import CAN_BE_DELETED, CAN_ROLL_BACK, State
 from svckit.caller import current_caller
@@ -15,7 +15,10 @@ from svckit.mutations import SagaStart
 
 
 class SnapshotService:
-    """Instance snapshots of one region."""
+    """Instance snapshots of one region.
+
+    spec.md: "Just like disk snapshots, Instance Snapshots are region-specific."
+    """
 
     def __init__(self, region: str) -> None:
         self._region = region
@@ -77,9 +80,15 @@ class SnapshotService:
             raise InstanceSnapshotNotFound(instance_snapshot_id)
         return self.get(session, instance_snapshot_id)
 
-    def roll_back(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
+    def roll_back(
+        self, session: Session, operation_id: str, instance_snapshot_id: str, disk_ids: Collection[str]
+    ) -> SagaStart:
+        """All members, or those of the disks that are named."""
         snapshot = self._take(session, operation_id, instance_snapshot_id, CAN_ROLL_BACK)
-        return SagaStart("roll_back_instance_snapshot", instance_snapshot_id, rollback_arguments(snapshot))
+        # Its state may have changed between the look and the UPDATE, which is what holds it from now on.
+        session.refresh(snapshot)
+        arguments = rollback_arguments(snapshot, disk_ids)
+        return SagaStart("roll_back_instance_snapshot", instance_snapshot_id, arguments)
 
     def check_roll_back(self, session: Session, instance_snapshot_id: str) -> InstanceSnapshot:
         """Refuse as `roll_back` would, and change nothing."""
@@ -89,6 +98,9 @@ class SnapshotService:
         return snapshot
 
     def delete(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
+        """spec.md: "If the associated disk Snapshot is no longer required, you can delete the Instance Snapshot.": whatever
+        has become of its instance, its disks and its account.
+        """
         self._take(session, operation_id, instance_snapshot_id, CAN_BE_DELETED)
         return SagaStart("delete_instance_snapshot", instance_snapshot_id, {})
 
@@ -101,6 +113,23 @@ class SnapshotService:
         return snapshot
 
 
-def rollback_arguments(snapshot: InstanceSnapshot) -> dict[str, Any]:
-    targets = [{"disk_id": member.disk_id, "snapshot_id": member.snapshot_id} for member in snapshot.members]
-    return {"instance_id": snapshot.instance_id, "targets": targets}
+def rollback_arguments(snapshot: InstanceSnapshot, disk_ids: Collection[str]) -> dict[str, Any]:
+    """`state` and `state_reason` are what it rests in when all goes well: a rollback of some members does not mend what an
+    earlier one left undone, which may be on other disks.
+    """
+    strangers = set(disk_ids) - {member.disk_id for member in snapshot.members}
+    if strangers:
+        raise DisksNotMembers(snapshot.id, sorted(strangers))
+    targets = [
+        {"disk_id": member.disk_id, "snapshot_id": member.snapshot_id}
+        for member in snapshot.members
+        if not disk_ids or member.disk_id in disk_ids
+    ]
+    whole = len(targets) == len(snapshot.members)
+    return {
+        "instance_id": snapshot.instance_id,
+        "targets": targets,
+        "whole": whole,
+        "state": State.AVAILABLE if whole else snapshot.state,
+        "state_reason": "" if whole else snapshot.state_reason,
+    }

@@ -128,9 +128,12 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
         with Checks() as check:
             check.request_id(request.request_id)
             check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+            twice = [disk_id for disk_id, times in Counter(request.disk_ids).items() if times > 1]
+            check.that(not twice, "disk_ids", f"has {', '.join(twice)} more than once")
+        disk_ids = list(request.disk_ids)
         if request.validate_only:
             snapshot, untouched = await asyncio.to_thread(
-                self._validations.roll_back, request.instance_snapshot_id
+                self._validations.roll_back, request.instance_snapshot_id, disk_ids
             )
             return pb.RollbackInstanceSnapshotResponse(
                 instance_snapshot=convert.instance_snapshot(snapshot), untouched_disk_ids=untouched
@@ -138,7 +141,7 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
         return await self._mutations.saga(
             request,
             lambda session, operation_id: self._service.roll_back(
-                session, operation_id, request.instance_snapshot_id
+                session, operation_id, request.instance_snapshot_id, disk_ids
             ),
             pb.RollbackInstanceSnapshotResponse,
         )

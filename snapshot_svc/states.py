@@ -19,4 +19,5 @@ class State(enum.StrEnum):
 
 
 CAN_ROLL_BACK = (State.AVAILABLE, State.ERROR_ROLLBACK)
+"""spec.md: "Even after rollback, Instance Snapshots can still be used for further rollback operations." """
 CAN_BE_DELETED = (State.AVAILABLE, State.ERROR, State.ERROR_ROLLBACK)

@@ -2,7 +2,7 @@
 change nothing. There is no row, no operation and no event; the next moment may answer otherwise.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -59,17 +59,20 @@ class Validations:
         arguments = {"instance_id": instance_id, "disk_id": disk_id, "name": name}
         return self._ask(ask, "create_instance_snapshot", arguments)
 
-    def roll_back(self, instance_snapshot_id: str) -> tuple[InstanceSnapshot, list[str]]:
+    def roll_back(
+        self, instance_snapshot_id: str, disk_ids: Collection[str]
+    ) -> tuple[InstanceSnapshot, list[str]]:
         """The snapshot as it is, and the disks that would be left alone."""
         with self._database.read() as session:
             snapshot = self._service.check_roll_back(session, instance_snapshot_id)
+        arguments = rollback_arguments(snapshot, disk_ids)
 
         def ask(run: Run) -> list[str]:
             rollback.lease_instance(self._instances, self._disks, run, validate_only=True)
             untouched: list[str] = self._disks.check_rollback(run)["untouched_disk_ids"]
             return untouched
 
-        return snapshot, self._ask(ask, "roll_back_instance_snapshot", rollback_arguments(snapshot))
+        return snapshot, self._ask(ask, "roll_back_instance_snapshot", arguments)
 
     def _ask(self, ask: Callable[[Run], Answer], kind: str, arguments: Mapping[str, Any]) -> Answer:
         # The id of an operation that is not: participants neither keep nor look up the key of what they only validate.

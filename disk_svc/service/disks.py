@@ -283,7 +283,9 @@ class Disks:
 
     def _size_of(self, session: Session, account_id: str, disk: InstanceDisk) -> int:
         """The new disk's size. Locks the source, so that it is not deleted between this look and the row that marks it
-        as in use.
+        as in use. Whether that is a member is not asked.
+
+        spec.md: "You can still perform corresponding operations on the disk Snapshot, such as creating a new CDS disk".
         """
         if not disk.source_snapshot_id:
             return disk.size_bytes

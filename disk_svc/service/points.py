@@ -83,7 +83,11 @@ class Points:
         instance_snapshot_id: str,
         snapshot_name: str,
     ) -> tuple[list[Member], datetime]:
-        """Fix the moment. Idempotent by `key`. `must_have`, unless empty, is a disk that must be on the instance."""
+        """Fix the moment. Idempotent by `key`. `must_have`, unless empty, is a disk that must be on the instance.
+
+        spec.md: "Creating an Instance Snapshot simultaneously snapshots the System Disk and all mounted Data Disks of that
+        Instance, which are unified under a single Instance Snapshot ID for management."
+        """
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
                 disks = self._disks(session, account_id, instance_id, must_have, lock=True)
@@ -227,6 +231,9 @@ class Points:
     def _disks(
         self, session: Session, account_id: str, instance_id: str, must_have: str, *, lock: bool
     ) -> Sequence[Disk]:
+        """spec.md: "the System Disk of the Baidu Cloud Compute Instance must be in the "Running" state, and Data Disks must be
+        in the "Mounted" state." What is on an instance is; a task, which hides that, is for `refuse_obstacles`.
+        """
         disks = repository.disks_of_instance(
             session, account_id=account_id, region=self._realm.region, instance_id=instance_id, lock=lock
         )

@@ -215,6 +215,11 @@ def update(
 def rollback(
     context: typer.Context,
     snapshot: SnapshotArgument,
+    *,
+    disks: Annotated[
+        list[str] | None,
+        typer.Option("--disk", metavar="DISK", help="Only this member's disk; repeat for more."),
+    ] = None,
     snapshot_first: Annotated[
         bool,
         typer.Option(
@@ -224,7 +229,6 @@ def rollback(
     ] = False,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
-    *,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -234,9 +238,10 @@ def rollback(
     member's disk that is detached. Disks attached since are left alone.
     """
     connections = Connections.of(context)
+    chosen = list(dict.fromkeys(disks or ()))
     way_back = WayBack()
     if dry_run or snapshot_first or not yes:
-        foreseen = _roll_back(connections, snapshot, validate_only=True)
+        foreseen = _roll_back(connections, snapshot, chosen, validate_only=True)
         if dry_run:
             if snapshot_first:
                 check_way_back(connections, foreseen.instance_snapshot)
@@ -244,11 +249,11 @@ def rollback(
             say(f"{DRY_RUN} Nothing stands in the way of this rollback.")
             return
         if not yes:
-            _ask_for_rollback(connections, foreseen, snapshot_first=snapshot_first)
+            _ask_for_rollback(connections, foreseen, chosen, snapshot_first=snapshot_first)
         if snapshot_first:
-            way_back = take_way_back(connections, foreseen.instance_snapshot)
+            way_back = take_way_back(connections, foreseen.instance_snapshot, chosen)
     with way_back.named_when_it_fails():
-        response = _roll_back(connections, snapshot, validate_only=False)
+        response = _roll_back(connections, snapshot, chosen, validate_only=False)
         if wait:
             wait_for(connections, response.operation_id)
             response.instance_snapshot.CopyFrom(get_snapshot(connections, snapshot))
@@ -260,26 +265,35 @@ def rollback(
 
 
 def _roll_back(
-    connections: Connections, snapshot: str, *, validate_only: bool
+    connections: Connections, snapshot: str, disk_ids: Sequence[str], *, validate_only: bool
 ) -> RollbackInstanceSnapshotResponse:
     return connections.instance_snapshots.RollbackInstanceSnapshot(
         RollbackInstanceSnapshotRequest(
-            request_id=new_request_id(), instance_snapshot_id=snapshot, validate_only=validate_only
+            request_id=new_request_id(),
+            instance_snapshot_id=snapshot,
+            disk_ids=disk_ids,
+            validate_only=validate_only,
         )
     )
 
 
 def _ask_for_rollback(
-    connections: Connections, foreseen: RollbackInstanceSnapshotResponse, *, snapshot_first: bool
+    connections: Connections,
+    foreseen: RollbackInstanceSnapshotResponse,
+    chosen: Sequence[str],
+    *,
+    snapshot_first: bool,
 ) -> None:
     target = foreseen.instance_snapshot
-    stderr().print(make_table(look_at_members(connections, target), TOUCHED_COLUMNS))
+    going_back = [
+        each for each in look_at_members(connections, target) if not chosen or each.member.disk_id in chosen
+    ]
+    stderr().print(make_table(going_back, TOUCHED_COLUMNS))
     _say_untouched(foreseen, "will be")
+    many = len(going_back) > 1
+    what, hold = (f"these {len(going_back)} disks", "they hold") if many else ("this disk", "it holds")
     lost = "kept in new snapshots first" if snapshot_first else "lost"
-    ask(
-        f"Roll these {len(target.members)} disks back to {format_time(target.cut_time)}? "
-        f"What they hold now is {lost}."
-    )
+    ask(f"Roll {what} back to {format_time(target.cut_time)}? What {hold} now is {lost}.")
 
 
 def _print_rollback(
@@ -298,7 +312,7 @@ def _print_rollback(
 
 def _say_untouched(response: RollbackInstanceSnapshotResponse, untouched: str) -> None:
     for disk_id in response.untouched_disk_ids:
-        say(f"{disk_id} is on the instance and not in the snapshot: it {untouched} left alone.")
+        say(f"{disk_id} is on the instance and does not go back: it {untouched} left alone.")
 
 
 @app.command()

@@ -5,7 +5,7 @@ Snapshot rollback". A snapshot of the instance has the disks that are on it; a m
 snapshot of its own.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +25,8 @@ class WayBack:
     """What was taken so far, all of it AVAILABLE."""
 
     instance_snapshot_id: str = ""
+    chosen: Sequence[str] = ()
+    """The disks that go back; empty means all."""
     disk_snapshots: dict[str, str] = field(default_factory=dict)
     """The snapshot of each detached disk, by the disk."""
 
@@ -34,8 +36,11 @@ class WayBack:
 
     def commands(self) -> list[str]:
         """How to go back to what the disks held before."""
+        in_whole = [disk_id for disk_id in self.chosen if disk_id not in self.disk_snapshots]
+        only = "".join(f" --disk {disk_id}" for disk_id in in_whole)
+        whole = [f"stillpoint snapshot rollback {self.instance_snapshot_id}{only}"]
         return [
-            f"stillpoint snapshot rollback {self.instance_snapshot_id}",
+            *(whole if in_whole or not self.chosen else []),
             *(
                 f"stillpoint disk rollback {disk} {snapshot}"
                 for disk, snapshot in self.disk_snapshots.items()
@@ -60,9 +65,9 @@ def check_way_back(connections: Connections, target: InstanceSnapshot) -> None:
     )
 
 
-def take_way_back(connections: Connections, target: InstanceSnapshot) -> WayBack:
-    """Waits until every snapshot can be rolled back to."""
-    way_back = WayBack()
+def take_way_back(connections: Connections, target: InstanceSnapshot, chosen: Sequence[str]) -> WayBack:
+    """Of all members' disks, or of those chosen. Waits until every snapshot can be rolled back to."""
+    way_back = WayBack(chosen=chosen)
     name = f"before-rollback-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
     with way_back.named_when_it_fails("Nothing was rolled back."):
         whole = connections.instance_snapshots.CreateInstanceSnapshot(
@@ -74,7 +79,8 @@ def take_way_back(connections: Connections, target: InstanceSnapshot) -> WayBack
         way_back.instance_snapshot_id = whole.instance_snapshot.id
         # Whatever was attached or detached meanwhile: what the one snapshot does not have gets another.
         kept = {member.disk_id for member in whole.instance_snapshot.members}
-        for disk_id in (member.disk_id for member in target.members if member.disk_id not in kept):
+        going_back = chosen or [member.disk_id for member in target.members]
+        for disk_id in (each for each in going_back if each not in kept):
             single = connections.disk_snapshots.CreateDiskSnapshot(
                 CreateDiskSnapshotRequest(request_id=new_request_id(), disk_id=disk_id, name=name)
             )

@@ -54,6 +54,10 @@ class FailingStore:
         self._fail("resize_volume", volume_id)
         self._store.resize_volume(volume_id, size_bytes)
 
+    def delete_volume(self, volume_id: str) -> None:
+        self._fail("delete_volume", volume_id)
+        self._store.delete_volume(volume_id)
+
     def cut(self, key: str, cuts: Sequence[Any]) -> Any:
         self._fail("cut", cuts[0].volume_id)
         return self._store.cut(key, cuts)

@@ -15,7 +15,7 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class TroubledCloud(Cloud):
-    """Its deadlines are short, and it takes few requests at once."""
+    """Its deadlines are short, its disks have few slots, and it takes few requests at once."""
 
     def __init__(self, local: LocalDeployment, observed: Observed) -> None:
         super().__init__(local.addresses, observed)
@@ -31,6 +31,7 @@ class TroubledCloud(Cloud):
             "STILLPOINT_DEADLINE_SECONDS": "3",
             "STILLPOINT_ANSWER_SECONDS": "6",
             "STILLPOINT_REQUESTS_ADMITTED": str(REQUESTS_ADMITTED),
+            "STILLPOINT_MANUAL_SNAPSHOTS_PER_DISK": "4",
         }
 
     @contextmanager

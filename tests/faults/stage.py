@@ -223,10 +223,12 @@ class Stage:
         """The states of its snapshots, newest first."""
         return [state_name(snapshot) for snapshot in self.snapshots_of(machine)]
 
-    def begin_rollback(self, snapshot_id: str, request_id: str = "") -> Any:
+    def begin_rollback(self, snapshot_id: str, request_id: str = "", disk_ids: Sequence[str] = ()) -> Any:
         return self.snapshots.RollbackInstanceSnapshot.future(
             instance_snapshot_service_pb2.RollbackInstanceSnapshotRequest(
-                request_id=request_id or new_request_id(), instance_snapshot_id=snapshot_id
+                request_id=request_id or new_request_id(),
+                instance_snapshot_id=snapshot_id,
+                disk_ids=disk_ids,
             ),
             timeout=REST_SECONDS,
         )

@@ -16,6 +16,9 @@ from tests.support.databases import PostgresqlDatabases
 # A deployment's three services share one PostgreSQL server, which takes a hundred connections, with another's.
 _FEW_CONNECTIONS = {"STILLPOINT_HANDLER_THREADS": "8", "STILLPOINT_SAGA_WORKERS": "6"}
 
+ServiceDatabases = Mapping[Service, Mapping[str, str]]
+"""The setting that says where each service's rows are."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.getgroup("stillpoint").addoption(
@@ -57,23 +60,35 @@ def deployed(
     *,
     environment: Mapping[str, str],
     modules: Mapping[Service, str] | None = None,
+    databases: ServiceDatabases | None = None,
 ) -> Iterator[LocalDeployment]:
-    """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends."""
+    """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends: in new ones
+    where none are given.
+    """
     with ExitStack() as held:
-        of_each: dict[Service, dict[str, str]] = {}
-        if database_kind == "postgresql":
-            server: PostgresqlDatabases = request.getfixturevalue("postgresql")
-            for service in Service:
-                url = held.enter_context(server.fresh(_makes_its_own_tables))
-                of_each[service] = {"STILLPOINT_DATABASE_URL": url}
+        if databases is None:
+            databases = held.enter_context(service_databases(request, database_kind))
         deployment = LocalDeployment(
             folder,
             free_ports=True,
             environment={**_FEW_CONNECTIONS, **environment},
-            service_environment=of_each,
+            service_environment=databases,
             modules=modules,
         )
         yield held.enter_context(deployment)
+
+
+@contextmanager
+def service_databases(request: pytest.FixtureRequest, database_kind: str) -> Iterator[ServiceDatabases]:
+    """A database for each service, until the block ends; those of SQLite are in their deployment's folder."""
+    with ExitStack() as held:
+        urls: dict[Service, dict[str, str]] = {}
+        if database_kind == "postgresql":
+            server: PostgresqlDatabases = request.getfixturevalue("postgresql")
+            for service in Service:
+                url = held.enter_context(server.fresh(_makes_its_own_tables))
+                urls[service] = {"STILLPOINT_DATABASE_URL": url}
+        yield urls
 
 
 def _makes_its_own_tables(_url: str) -> None:

@@ -493,10 +493,38 @@ def test_a_rollback_lists_every_disk_with_its_state_and_takes_no_for_an_answer(
     assert result.exit_code == 1
     assert re.search(r"disk-1 +root +system +vda +1 GiB +snap-1 +AVAILABLE +RUNNING", result.stderr)
     assert re.search(r"disk-2 +data +data +vdb +2 GiB +snap-2 +deleted +deleted", result.stderr)
-    assert "disk-3 is on the instance and not in the snapshot: it will be left alone." in result.stderr
+    assert "disk-3 is on the instance and does not go back: it will be left alone." in result.stderr
     assert "What they hold now is lost." in result.stderr
     requests = sent(services, snapshot_pb2.RollbackInstanceSnapshotRequest)
     assert [request.validate_only for request in requests] == [True]
+
+
+def test_a_rollback_of_some_disks_lists_and_sends_these_and_no_others(services: FakeServices, run: Run):
+    serve_snapshot(services)
+    result = run("snapshot", "rollback", "isnap-1", "--disk", "disk-2", "--disk", "disk-2", typed="y\n")
+    assert result.exit_code == 0, result.output
+    asked, _, _ = result.stderr.partition("[y/N]")
+    assert "disk-2" in asked
+    assert "disk-1" not in asked
+    assert "Roll this disk back" in asked
+    asked_first, done = sent(services, snapshot_pb2.RollbackInstanceSnapshotRequest)
+    assert (asked_first.validate_only, done.validate_only) == (True, False)
+    assert list(asked_first.disk_ids) == list(done.disk_ids) == ["disk-2"]
+
+
+def test_a_rollback_of_a_disk_that_is_no_members_is_refused_without_a_question(
+    services: FakeServices, run: Run
+):
+    serve_snapshot(services)
+    services.answer(
+        "InstanceSnapshotService/RollbackInstanceSnapshot",
+        snapshot_pb2.RollbackInstanceSnapshotRequest,
+        refuse(grpc.StatusCode.INVALID_ARGUMENT, "disk_ids has disk-9"),
+    )
+    result = run("snapshot", "rollback", "isnap-1", "--disk", "disk-9", "--disk", "disk-1")
+    assert result.exit_code == 1
+    assert "disk_ids has disk-9" in result.stderr
+    assert "[y/N]" not in result.stderr
 
 
 def test_a_rollback_with_yes_asks_nothing_and_waits_for_its_end(services: FakeServices, run: Run):
@@ -505,7 +533,7 @@ def test_a_rollback_with_yes_asks_nothing_and_waits_for_its_end(services: FakeSe
     assert result.exit_code == 0, result.output
     assert len(sent(services, snapshot_pb2.RollbackInstanceSnapshotRequest)) == 1
     assert len(sent(services, operation_pb2.WatchOperationRequest)) == 1
-    assert "disk-3 is on the instance and not in the snapshot: it was left alone." in result.stderr
+    assert "disk-3 is on the instance and does not go back: it was left alone." in result.stderr
 
 
 def test_a_dry_run_of_a_creation_says_what_would_be_cut_and_waits_for_nothing(
@@ -547,7 +575,7 @@ def test_a_dry_run_of_a_rollback_asks_nothing_and_waits_for_nothing(services: Fa
     result = run("snapshot", "rollback", "isnap-1", "--dry-run")
     assert result.exit_code == 0, result.output
     assert [request.validate_only for request in services.requests] == [True]
-    assert "disk-3 is on the instance and not in the snapshot: it would be left alone." in result.stderr
+    assert "disk-3 is on the instance and does not go back: it would be left alone." in result.stderr
     assert "A dry run: nothing was changed." in result.stderr
 
 

@@ -269,6 +269,22 @@ def test_snapshots_are_taken_first_and_awaited_before_anything_is_rolled_back(ma
     assert "  stillpoint disk rollback disk-2 snap-of-disk-2\n" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("disk", "way_back"),
+    [
+        ("disk-1", ["stillpoint snapshot rollback isnap-2 --disk disk-1"]),
+        ("disk-2", ["stillpoint disk rollback disk-2 snap-of-disk-2"]),
+    ],
+)
+def test_the_way_back_from_a_rollback_of_some_disks_is_of_these_alone(
+    machine: Machine, run: Run, disk: str, way_back: list[str]
+):
+    result = run("snapshot", "rollback", "isnap-1", "--disk", disk, "--snapshot-first", "--yes")
+    assert result.exit_code == 0, result.output
+    printed = [line.strip() for line in result.stderr.splitlines() if line.startswith("  stillpoint")]
+    assert printed == way_back
+
+
 def test_snapshots_that_were_taken_first_are_in_the_json(machine: Machine, run: Run):
     result = run("snapshot", "rollback", "isnap-1", "--snapshot-first", "--yes", "--json")
     assert json.loads(result.stdout)["taken_first"] == ["isnap-2", "snap-of-disk-2"]
