@@ -2,8 +2,12 @@
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Self
 
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from svckit.clock import from_timestamp
 from svckit.errors import FieldProblem, InvalidRequest
 
 _NAME_MAX = 65
@@ -76,3 +80,19 @@ class Checks:
 
     def page_size(self, value: int) -> None:
         self.that(value >= 0, "page_size", "is negative")
+
+    def moment(self, field: str, value: Timestamp) -> datetime | None:
+        """The moment that a Timestamp is; None, and a problem, when it is none."""
+        try:
+            return from_timestamp(value)
+        except (ValueError, OverflowError):
+            self.problem(field, "is not a time")
+            return None
+
+
+def must_be_ahead(field: str, moment: datetime | None, now: datetime) -> None:
+    """Asked at admission, not of the form: a request that is repeated after its moment still gets its first answer."""
+    if moment is not None and moment <= now:
+        raise InvalidRequest(
+            f"{field} is not in the future", fields=[FieldProblem(field, "is not in the future")]
+        )
