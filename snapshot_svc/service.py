@@ -1,6 +1,7 @@
 """The use cases of snapshot_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -10,33 +11,50 @@ from snapshot_svc.errors import InstanceSnapshotInState, InstanceSnapshotNotFoun
 from snapshot_svc.models import InstanceSnapshot
 from snapshot_svc.states import CAN_BE_DELETED, CAN_ROLL_BACK, State
 from svckit.caller import current_caller
+from svckit.clock import Clock
 from svckit.ids import new_id
 from svckit.mutations import SagaStart
+from svckit.validation import must_be_ahead
 
 
 class SnapshotService:
     """Instance snapshots of one region."""
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, clock: Clock) -> None:
         self._region = region
+        self._clock = clock
 
     def get(
-        self, session: Session, instance_snapshot_id: str, account_id: str | None = None
+        self,
+        session: Session,
+        instance_snapshot_id: str,
+        account_id: str | None = None,
+        *,
+        lock: bool = False,
     ) -> InstanceSnapshot:
         snapshot = repository.find(
             session,
             account_id=account_id or current_caller().account_id,
             region=self._region,
             instance_snapshot_id=instance_snapshot_id,
+            lock=lock,
         )
         if snapshot is None:
             raise InstanceSnapshotNotFound(instance_snapshot_id)
         return snapshot
 
     def create(
-        self, session: Session, operation_id: str, *, instance_id: str, disk_id: str, name: str
+        self,
+        session: Session,
+        operation_id: str,
+        *,
+        instance_id: str,
+        disk_id: str,
+        name: str,
+        expire_time: datetime | None,
     ) -> SagaStart:
         """Of an instance, or of the one that a disk is on; the other id is empty."""
+        self.check_expiry(expire_time)
         instance_snapshot_id = new_id("isnap")
         repository.add(
             session,
@@ -46,12 +64,22 @@ class SnapshotService:
             region=self._region,
             instance_id=instance_id,
             operation_id=operation_id,
+            expire_time=expire_time,
         )
         return SagaStart(
             "create_instance_snapshot_from_disk" if disk_id else "create_instance_snapshot",
             instance_snapshot_id,
             {"instance_id": instance_id, "disk_id": disk_id, "name": name},
         )
+
+    def check_expiry(self, expire_time: datetime | None) -> None:
+        must_be_ahead("expire_time", expire_time, self._clock())
+
+    def set_expiry(self, session: Session, instance_snapshot_id: str, expire_time: datetime | None) -> None:
+        """None for never."""
+        self.get(session, instance_snapshot_id)
+        must_be_ahead("instance_snapshot.expire_time", expire_time, self._clock())
+        repository.set_expiry(session, instance_snapshot_id, expire_time)
 
     def roll_back(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
         snapshot = self._take(session, operation_id, instance_snapshot_id, CAN_ROLL_BACK)

@@ -47,17 +47,22 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
             if source is not None:
                 check.resource_id(source, request.instance_id or request.disk_id)
             check.name("name", request.name, required=False)
+            expire_time = (
+                check.moment("expire_time", request.expire_time) if request.HasField("expire_time") else None
+            )
         arguments = {
             "instance_id": request.instance_id,
             "disk_id": request.disk_id,
             "name": request.name,
         }
         if request.validate_only:
-            snapshot = await asyncio.to_thread(self._validations.create, **arguments)
+            snapshot = await asyncio.to_thread(self._validations.create, **arguments, expire_time=expire_time)
             return pb.CreateInstanceSnapshotResponse(instance_snapshot=convert.instance_snapshot(snapshot))
         return await self._mutations.saga(
             request,
-            lambda session, operation_id: self._service.create(session, operation_id, **arguments),
+            lambda session, operation_id: self._service.create(
+                session, operation_id, **arguments, expire_time=expire_time
+            ),
             pb.CreateInstanceSnapshotResponse,
         )
 
