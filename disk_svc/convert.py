@@ -2,14 +2,23 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from disk_svc.blockstore import Extent
-from disk_svc.models import Disk, DiskSnapshot
+from disk_svc.models import AutoSnapshotPolicy, Disk, DiskSnapshot, PolicyDisk
 from disk_svc.service.disks import InstanceDisk
 from disk_svc.service.points import Member, SealResult
 from disk_svc.states import Kind, Role
-from stillpoint.disk.v1 import block_service_pb2, disk_pb2, disk_snapshot_pb2, participant_service_pb2
+from stillpoint.disk.v1 import (
+    auto_snapshot_policy_pb2,
+    block_service_pb2,
+    disk_pb2,
+    disk_snapshot_pb2,
+    participant_service_pb2,
+)
 from svckit.clock import to_timestamp
+from svckit.errors import Refusal
+from svckit.operations import error_of
 
 
 def disk(row: Disk, slots_taken: Mapping[tuple[str, Kind], int], quotas: Mapping[Kind, int]) -> disk_pb2.Disk:
@@ -54,12 +63,61 @@ def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
         cut_time=to_timestamp(row.cut_time),
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        expire_time=to_timestamp(row.expire_time),
+        policy_id=row.policy_id,
     )
 
 
 def snapshot_state(value: "disk_snapshot_pb2.DiskSnapshot.State.ValueType") -> str:
     """Empty for UNSPECIFIED."""
     return "" if value == 0 else disk_snapshot_pb2.DiskSnapshot.State.Name(value).removeprefix("STATE_")
+
+
+def policy(row: AutoSnapshotPolicy) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+    message = auto_snapshot_policy_pb2.AutoSnapshotPolicy(
+        id=row.id,
+        name=row.name,
+        account_id=row.account_id,
+        region=row.region,
+        weekdays=[auto_snapshot_policy_pb2.Weekday.ValueType(weekday) for weekday in row.weekdays],
+        hours=row.hours,
+        time_zone=row.time_zone,
+        disk_ids=[disk.disk_id for disk in row.disks],
+        next_slot_time=to_timestamp(row.next_slot_time),
+        results=[_policy_result(disk) for disk in row.disks if disk.slot_time is not None],
+        create_time=to_timestamp(row.create_time),
+        update_time=to_timestamp(row.update_time),
+    )
+    if row.retention_days is not None:
+        message.retention_days = row.retention_days
+    if row.retention_count is not None:
+        message.retention_count = row.retention_count
+    return message
+
+
+def _policy_result(row: PolicyDisk) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy.Result:
+    return auto_snapshot_policy_pb2.AutoSnapshotPolicy.Result(
+        disk_id=row.disk_id,
+        slot_time=to_timestamp(row.slot_time),
+        operation_id=row.operation_id,
+        snapshot_id=row.snapshot_id,
+        error=error_of(Refusal.from_bytes(row.error)) if row.error else None,
+        pruned_count=row.pruned_count,
+        end_time=to_timestamp(row.end_time),
+    )
+
+
+def policy_settings(message: auto_snapshot_policy_pb2.AutoSnapshotPolicy) -> dict[str, Any]:
+    """The columns that a client sets, and `disk_ids`."""
+    return {
+        "name": message.name,
+        "weekdays": sorted(message.weekdays),
+        "hours": sorted(message.hours),
+        "time_zone": message.time_zone or "UTC",
+        "retention_days": message.retention_days or None,
+        "retention_count": message.retention_count or None,
+        "disk_ids": list(message.disk_ids),
+    }
 
 
 def instance_disk(message: participant_service_pb2.InstanceDisk) -> InstanceDisk:

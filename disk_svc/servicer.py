@@ -144,10 +144,13 @@ class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceSer
             check.request_id(request.request_id)
             check.resource_id("disk_id", request.disk_id)
             check.name("name", request.name, required=False)
+            expire_time = (
+                check.moment("expire_time", request.expire_time) if request.HasField("expire_time") else None
+            )
         return await self._mutations.saga(
             request,
             lambda session, operation_id: self._snapshots.create(
-                session, operation_id, request.disk_id, request.name
+                session, operation_id, request.disk_id, request.name, expire_time
             ),
             disk_snapshot_service_pb2.CreateDiskSnapshotResponse,
         )

@@ -185,6 +185,8 @@ class Points:
         *,
         name: str,
         instance_snapshot_id: str,
+        policy_id: str = "",
+        expire_time: datetime | None = None,
     ) -> list[str]:
         """Part 1, for disks that the transaction has locked; returns the snapshots' ids."""
         self.refuse_obstacles(session, disks, kind)
@@ -203,6 +205,8 @@ class Points:
                 "instance_snapshot_id": instance_snapshot_id,
                 "point_key": key,
                 "operation_id": operation_id,
+                "policy_id": policy_id,
+                "expire_time": expire_time,
             }
             for disk in disks
         ]

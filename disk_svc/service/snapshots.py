@@ -1,10 +1,13 @@
 """Snapshots of single disks: a consistency point of one disk, and the deletion of a snapshot that stands alone."""
 
+from datetime import datetime
+
 from sqlalchemy.orm import Session
 
 from disk_svc import repository
 from disk_svc.errors import (
     DOMAIN,
+    ExpiryNotOwn,
     MemberOfInstanceSnapshot,
     SnapshotInState,
     SnapshotInUse,
@@ -16,16 +19,18 @@ from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
 from disk_svc.states import DELETABLE, Kind, SnapshotState
 from svckit.caller import current_caller
-from svckit.clock import utc_now
+from svckit.clock import Clock, utc_now
 from svckit.errors import Refusal, refuse_all
 from svckit.mutations import SagaStart
+from svckit.validation import must_be_ahead
 
 
 class Snapshots:
     """Use cases on disk snapshots."""
 
-    def __init__(self, realm: Realm, disks: Disks, points: Points) -> None:
+    def __init__(self, realm: Realm, disks: Disks, points: Points, clock: Clock) -> None:
         self._realm = realm
+        self._clock = clock
         self._disks = disks
         self._points = points
 
@@ -43,7 +48,10 @@ class Snapshots:
             raise SnapshotNotFound(snapshot_id)
         return snapshot
 
-    def create(self, session: Session, operation_id: str, disk_id: str, name: str) -> SagaStart:
+    def create(
+        self, session: Session, operation_id: str, disk_id: str, name: str, expire_time: datetime | None
+    ) -> SagaStart:
+        must_be_ahead("expire_time", expire_time, self._clock())
         disk = self._disks.get(session, disk_id, lock=True)
         stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
         key = f"{operation_id}/cut"
@@ -55,8 +63,17 @@ class Snapshots:
             Kind.MANUAL,
             name=name or f"{disk.name[:48]}-{stamp}",
             instance_snapshot_id="",
+            expire_time=expire_time,
         )
         return SagaStart("create_disk_snapshot", snapshot_id, {"disk_id": disk_id})
+
+    def set_expiry(self, session: Session, snapshot_id: str, expire_time: datetime | None) -> None:
+        """None for never."""
+        snapshot = self.get(session, snapshot_id, lock=True)
+        if snapshot.instance_snapshot_id or snapshot.kind == Kind.AUTOMATIC:
+            raise ExpiryNotOwn(snapshot)
+        must_be_ahead("snapshot.expire_time", expire_time, self._clock())
+        repository.set_expiry(session, snapshot_id, expire_time)
 
     def delete(self, session: Session, operation_id: str, snapshot_id: str) -> SagaStart:
         """spec.md: "to maintain the integrity of full-system data backups, disk snapshots cannot be deleted
