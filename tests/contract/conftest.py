@@ -83,7 +83,9 @@ def troubled(
     observed: Observed,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[TroubledCloud]:
-    """A second deployment, whose block store fails when it is told to and whose services may be killed."""
+    """A second deployment, whose block store fails when it is told to, whose clock moves and whose services may be
+    killed.
+    """
     if named_target(request.config) is not None:
         pytest.skip("needs services that fail on purpose, which a --target does not")
     folder = tmp_path_factory.mktemp(f"troubled-{database_kind}")
@@ -93,7 +95,10 @@ def troubled(
             folder,
             database_kind,
             environment=TroubledCloud.environment(folder),
-            modules={Service.DISK: "tests.contract.failing_disk_svc"},
+            modules={
+                Service.DISK: "tests.contract.failing_disk_svc",
+                Service.SNAPSHOT: "tests.contract.snapshot_svc_on_a_clock",
+            },
         ) as local,
         closing(TroubledCloud(local, observed)) as cloud,
     ):
