@@ -79,6 +79,10 @@ def runs_of(cloud: Cloud, policy_id: str) -> int:
     return cloud.events_of(Service.DISK, policy_id).count("run_auto_snapshot_policy")
 
 
+def wait_until_taken(cloud: Cloud, policy_id: str, *, slots: int) -> None:
+    eventually(lambda: runs_of(cloud, policy_id) == slots, what=f"taking slot {slots}")
+
+
 def the_run_on(cloud: Cloud, disk_id: str) -> Operation:
     """The operation of a policy that works on a disk now, or waits for it."""
 
@@ -187,7 +191,7 @@ def test_a_service_that_dies_around_a_slot_neither_loses_nor_doubles_it(
         slot = SLOT + hours * HOUR
         put_clock(slot)
         if hours % 2:  # otherwise it dies before it has taken the slot, or about then
-            eventually(lambda taken=hours + 1: runs_of(troubled, policy_id) == taken, what="taking the slot")
+            wait_until_taken(troubled, policy_id, slots=hours + 1)
         with troubled.without(Service.DISK):
             pass
         results = results_at(troubled, policy_id, slot)
@@ -240,13 +244,12 @@ class TestRetention:
         disk_id = troubled.a_disk()
         policy_id = make_policy(disk_id, retention_days=2)
         first = troubled.policy(policy_id).next_slot_time.ToDatetime(UTC)
-        pruned = []
+        results: list[AutoSnapshotPolicy.Result] = []
         for days in range(3):
             put_clock(first + days * DAY)
-            [result] = results_at(troubled, policy_id, first + days * DAY)
-            pruned.append(result.pruned_count)
-        assert pruned == [0, 0, 2]
-        assert automatic(troubled, disk_id) == [result.snapshot_id]
+            results += results_at(troubled, policy_id, first + days * DAY)
+        assert [result.pruned_count for result in results] == [0, 0, 2]
+        assert automatic(troubled, disk_id) == [results[-1].snapshot_id]
 
     def test_deletes_only_what_the_policy_itself_has_taken_of_the_disk(
         self, troubled: TroubledCloud, put_clock: PutClock, make_policy: MakePolicy

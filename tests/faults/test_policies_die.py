@@ -33,6 +33,14 @@ def automatic(stage: Stage, machine: Machine) -> list[str]:
     return [snapshot.id for snapshot in found]
 
 
+def kill_at(stage: Stage, place: str, slot: datetime) -> None:
+    """Kill disk_svc in the run of this slot, and start it again."""
+    gate, _ = stage.stopped_at(place, lambda: stage.put_clock(slot))
+    stage.kill(Service.DISK)
+    gate.lose()
+    stage.restart(Service.DISK)
+
+
 @pytest.mark.timeout(300)
 def test_killed_at_each_place_of_a_run_it_ends_as_if_nothing_had_been(stage: Stage):
     stage.put_clock(FIRST_SLOT - HOUR)
@@ -43,10 +51,7 @@ def test_killed_at_each_place_of_a_run_it_ends_as_if_nothing_had_been(stage: Sta
     results_at(stage, policy.id, FIRST_SLOT)
     for number, place in enumerate(PLACES, 1):
         slot = FIRST_SLOT + number * HOUR
-        gate, _ = stage.stopped_at(place, lambda slot=slot: stage.put_clock(slot))
-        stage.kill(Service.DISK)
-        gate.lose()
-        stage.restart(Service.DISK)
+        kill_at(stage, place, slot)
         [result] = results_at(stage, policy.id, slot)
         assert not result.HasField("error"), place
         assert result.pruned_count == 1, place
@@ -65,10 +70,7 @@ def test_killed_at_each_place_of_the_undoing_of_a_run_it_leaves_nothing(stage: S
     try:
         for number, place in enumerate(["before store.withdraw_cut", "after store.withdraw_cut"]):
             slot = FIRST_SLOT + number * HOUR
-            gate, _ = stage.stopped_at(place, lambda slot=slot: stage.put_clock(slot))
-            stage.kill(Service.DISK)
-            gate.lose()
-            stage.restart(Service.DISK)
+            kill_at(stage, place, slot)
             [result] = results_at(stage, policy.id, slot)
             assert result.error.reason == "STORE_FULL", place
             assert automatic(stage, machine) == [], place
