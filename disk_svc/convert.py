@@ -31,12 +31,19 @@ def disk(row: Disk, slots_taken: Mapping[tuple[str, Kind], int], quotas: Mapping
         automatic_snapshots=quota(Kind.AUTOMATIC),
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        description=row.description,
+        labels=row.labels,
     )
 
 
 def disk_state(value: "disk_pb2.Disk.State.ValueType") -> str:
     """Empty for UNSPECIFIED."""
     return "" if value == 0 else disk_pb2.Disk.State.Name(value).removeprefix("STATE_")
+
+
+def disk_role(value: "disk_pb2.Disk.Role.ValueType") -> str:
+    """Empty for UNSPECIFIED."""
+    return "" if value == 0 else disk_pb2.Disk.Role.Name(value).removeprefix("ROLE_")
 
 
 def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
@@ -54,12 +61,19 @@ def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
         cut_time=to_timestamp(row.cut_time),
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        description=row.description,
+        labels=row.labels,
     )
 
 
 def snapshot_state(value: "disk_snapshot_pb2.DiskSnapshot.State.ValueType") -> str:
     """Empty for UNSPECIFIED."""
     return "" if value == 0 else disk_snapshot_pb2.DiskSnapshot.State.Name(value).removeprefix("STATE_")
+
+
+def snapshot_kind(value: "disk_snapshot_pb2.DiskSnapshot.Kind.ValueType") -> str:
+    """Empty for UNSPECIFIED."""
+    return "" if value == 0 else disk_snapshot_pb2.DiskSnapshot.Kind.Name(value).removeprefix("KIND_")
 
 
 def instance_disk(message: participant_service_pb2.InstanceDisk) -> InstanceDisk:

@@ -37,11 +37,13 @@ class InstanceSnapshot(SnapshotTable):
     __tablename__ = "instance_snapshots"
     __table_args__ = (
         sa.Index("instance_snapshots_by_account", "account_id", "id"),
-        sa.Index("instance_snapshots_by_instance", "instance_id", "id"),
+        sa.Index("instance_snapshots_by_instance", "account_id", "instance_id", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
+    description: Mapped[str]
+    labels: Mapped[dict[str, str]] = mapped_column(sa.JSON)
     account_id: Mapped[str]
     region: Mapped[str]
     instance_id: Mapped[str]

@@ -1,6 +1,6 @@
 """The use cases of snapshot_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -34,7 +34,15 @@ class SnapshotService:
         return snapshot
 
     def create(
-        self, session: Session, operation_id: str, *, instance_id: str, disk_id: str, name: str
+        self,
+        session: Session,
+        operation_id: str,
+        *,
+        instance_id: str,
+        disk_id: str,
+        name: str,
+        description: str,
+        labels: Mapping[str, str],
     ) -> SagaStart:
         """Of an instance, or of the one that a disk is on; the other id is empty."""
         instance_snapshot_id = new_id("isnap")
@@ -42,6 +50,8 @@ class SnapshotService:
             session,
             id=instance_snapshot_id,
             name=name,
+            description=description,
+            labels=labels,
             account_id=current_caller().account_id,
             region=self._region,
             instance_id=instance_id,
@@ -52,6 +62,20 @@ class SnapshotService:
             instance_snapshot_id,
             {"instance_id": instance_id, "disk_id": disk_id, "name": name},
         )
+
+    def update(
+        self, session: Session, instance_snapshot_id: str, changes: Mapping[str, Any]
+    ) -> InstanceSnapshot:
+        """What it is called and labelled: allowed in every state, because nothing depends on it."""
+        if not repository.describe(
+            session,
+            account_id=current_caller().account_id,
+            region=self._region,
+            instance_snapshot_id=instance_snapshot_id,
+            changes=changes,
+        ):
+            raise InstanceSnapshotNotFound(instance_snapshot_id)
+        return self.get(session, instance_snapshot_id)
 
     def roll_back(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
         snapshot = self._take(session, operation_id, instance_snapshot_id, CAN_ROLL_BACK)

@@ -37,7 +37,9 @@ class Validations:
         self._disks = disks
         self._region = region
 
-    def create(self, *, instance_id: str, disk_id: str, name: str) -> InstanceSnapshot:
+    def create(
+        self, *, instance_id: str, disk_id: str, name: str, description: str, labels: Mapping[str, str]
+    ) -> InstanceSnapshot:
         """The snapshot that there would be, as a row that is in no table."""
 
         def ask(run: Run) -> InstanceSnapshot:
@@ -46,6 +48,8 @@ class Validations:
             found = create.lease_instance(self._instances, self._disks, run, validate_only=True)
             return InstanceSnapshot(
                 name=found["name"],
+                description=description,
+                labels=labels,
                 account_id=run.account_id,
                 region=self._region,
                 instance_id=instance_of(run),

@@ -9,7 +9,7 @@ After a crash in between, the same key resumes at 2 or 3. The undo writes the st
 the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -185,6 +185,8 @@ class Points:
         *,
         name: str,
         instance_snapshot_id: str,
+        description: str = "",
+        labels: Mapping[str, str] | None = None,
     ) -> list[str]:
         """Part 1, for disks that the transaction has locked; returns the snapshots' ids."""
         self.refuse_obstacles(session, disks, kind)
@@ -195,6 +197,8 @@ class Points:
             {
                 "id": new_id("snap"),
                 "name": name,
+                "description": description,
+                "labels": labels or {},
                 "account_id": disk.account_id,
                 "region": disk.region,
                 "disk_id": disk.id,

@@ -1,5 +1,8 @@
 """Snapshots of single disks: a consistency point of one disk, and the deletion of a snapshot that stands alone."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from sqlalchemy.orm import Session
 
 from disk_svc import repository
@@ -43,7 +46,16 @@ class Snapshots:
             raise SnapshotNotFound(snapshot_id)
         return snapshot
 
-    def create(self, session: Session, operation_id: str, disk_id: str, name: str) -> SagaStart:
+    def create(
+        self,
+        session: Session,
+        operation_id: str,
+        disk_id: str,
+        *,
+        name: str,
+        description: str,
+        labels: Mapping[str, str],
+    ) -> SagaStart:
         disk = self._disks.get(session, disk_id, lock=True)
         stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
         key = f"{operation_id}/cut"
@@ -54,9 +66,23 @@ class Snapshots:
             [disk],
             Kind.MANUAL,
             name=name or f"{disk.name[:48]}-{stamp}",
+            description=description,
+            labels=labels,
             instance_snapshot_id="",
         )
         return SagaStart("create_disk_snapshot", snapshot_id, {"disk_id": disk_id})
+
+    def update(self, session: Session, snapshot_id: str, changes: Mapping[str, Any]) -> DiskSnapshot:
+        """What it is called and labelled: allowed in every state, of a member too, because nothing depends on it."""
+        if not repository.describe_snapshot(
+            session,
+            account_id=current_caller().account_id,
+            region=self._realm.region,
+            snapshot_id=snapshot_id,
+            changes=changes,
+        ):
+            raise SnapshotNotFound(snapshot_id)
+        return self.get(session, snapshot_id)
 
     def delete(self, session: Session, operation_id: str, snapshot_id: str) -> SagaStart:
         """spec.md: "to maintain the integrity of full-system data backups, disk snapshots cannot be deleted
