@@ -23,6 +23,8 @@ def instance(row: Instance) -> instance_pb2.Instance:
         system_disk_id=row.system_disk_id,
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        description=row.description,
+        labels=row.labels,
     )
 
 

@@ -1,7 +1,8 @@
 """The use cases of compute_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -66,6 +67,8 @@ class ComputeService:
         operation_id: str,
         *,
         name: str,
+        description: str,
+        labels: Mapping[str, str],
         system_disk: NewDisk,
         data_disks: Sequence[NewDisk],
     ) -> SagaStart:
@@ -87,6 +90,8 @@ class ComputeService:
             session,
             id=instance_id,
             name=name,
+            description=description,
+            labels=labels,
             account_id=current_caller().account_id,
             region=self._region,
             state=InstanceState.CREATING,
@@ -94,6 +99,18 @@ class ComputeService:
             system_disk_id=disks[0]["disk_id"],
         )
         return SagaStart("create_instance", instance_id, {"disks": disks})
+
+    def update_instance(self, session: Session, instance_id: str, changes: Mapping[str, Any]) -> Instance:
+        """What it is called and labelled: allowed in every state, because nothing depends on it."""
+        if not repository.describe_instance(
+            session,
+            account_id=current_caller().account_id,
+            region=self._region,
+            instance_id=instance_id,
+            changes=changes,
+        ):
+            raise InstanceNotFound(instance_id)
+        return self.get_instance(session, instance_id)
 
     def start_instance(self, session: Session, instance_id: str) -> Instance:
         instance = self.get_instance(session, instance_id)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
 
 from disk_svc.blockstore import Extent
 from disk_svc.models import AutoSnapshotPolicy, Disk, DiskSnapshot, PolicyDisk
@@ -40,12 +39,19 @@ def disk(row: Disk, slots_taken: Mapping[tuple[str, Kind], int], quotas: Mapping
         automatic_snapshots=quota(Kind.AUTOMATIC),
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        description=row.description,
+        labels=row.labels,
     )
 
 
 def disk_state(value: "disk_pb2.Disk.State.ValueType") -> str:
     """Empty for UNSPECIFIED."""
     return "" if value == 0 else disk_pb2.Disk.State.Name(value).removeprefix("STATE_")
+
+
+def disk_role(value: "disk_pb2.Disk.Role.ValueType") -> str:
+    """Empty for UNSPECIFIED."""
+    return "" if value == 0 else disk_pb2.Disk.Role.Name(value).removeprefix("ROLE_")
 
 
 def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
@@ -63,6 +69,8 @@ def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
         cut_time=to_timestamp(row.cut_time),
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        description=row.description,
+        labels=row.labels,
         expire_time=to_timestamp(row.expire_time),
         policy_id=row.policy_id,
     )
@@ -71,6 +79,11 @@ def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
 def snapshot_state(value: "disk_snapshot_pb2.DiskSnapshot.State.ValueType") -> str:
     """Empty for UNSPECIFIED."""
     return "" if value == 0 else disk_snapshot_pb2.DiskSnapshot.State.Name(value).removeprefix("STATE_")
+
+
+def snapshot_kind(value: "disk_snapshot_pb2.DiskSnapshot.Kind.ValueType") -> str:
+    """Empty for UNSPECIFIED."""
+    return "" if value == 0 else disk_snapshot_pb2.DiskSnapshot.Kind.Name(value).removeprefix("KIND_")
 
 
 def policy(row: AutoSnapshotPolicy) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
@@ -105,19 +118,6 @@ def _policy_result(row: PolicyDisk) -> auto_snapshot_policy_pb2.AutoSnapshotPoli
         pruned_count=row.pruned_count,
         end_time=to_timestamp(row.end_time),
     )
-
-
-def policy_settings(message: auto_snapshot_policy_pb2.AutoSnapshotPolicy) -> dict[str, Any]:
-    """The columns that a client sets, and `disk_ids`."""
-    return {
-        "name": message.name,
-        "weekdays": sorted(message.weekdays),
-        "hours": sorted(message.hours),
-        "time_zone": message.time_zone or "UTC",
-        "retention_days": message.retention_days or None,
-        "retention_count": message.retention_count or None,
-        "disk_ids": list(message.disk_ids),
-    }
 
 
 def instance_disk(message: participant_service_pb2.InstanceDisk) -> InstanceDisk:

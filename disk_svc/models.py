@@ -20,15 +20,18 @@ class Disk(DiskTable):
     __tablename__ = "disks"
     __table_args__ = (
         sa.Index("disks_by_account", "account_id", "id"),
-        sa.Index("disks_by_instance", "instance_id"),
+        sa.Index("disks_by_instance", "account_id", "instance_id", "id"),
         sa.Index("disks_by_task", "task_operation_id"),
         sa.Index("disks_by_source", "source_snapshot_id", "task"),
+        sa.Index("disks_of_source_in_order", "account_id", "source_snapshot_id", "id"),
         sa.CheckConstraint("(task = '') = (task_operation_id = '')", name="a_task_has_an_operation"),
         sa.CheckConstraint("(attachment = 'DETACHED') = (instance_id = '')", name="attached_to_an_instance"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
+    description: Mapped[str]
+    labels: Mapped[dict[str, str]] = mapped_column(sa.JSON)
     account_id: Mapped[str]
     region: Mapped[str]
     role: Mapped[Role] = mapped_column(sa.String)
@@ -53,8 +56,8 @@ class DiskSnapshot(DiskTable):
     __table_args__ = (
         sa.Index("snapshots_by_account", "account_id", "id"),
         sa.Index("snapshots_by_disk", "disk_id", "kind", "state"),
-        sa.Index("snapshots_of_disk_in_order", "disk_id", "id"),
-        sa.Index("snapshots_by_instance_snapshot", "instance_snapshot_id"),
+        sa.Index("snapshots_of_disk_in_order", "account_id", "disk_id", "id"),
+        sa.Index("snapshots_by_instance_snapshot", "account_id", "instance_snapshot_id", "id"),
         sa.Index("snapshots_by_point", "point_key"),
         sa.Index("snapshots_by_operation", "operation_id"),
         sa.Index("snapshots_by_policy", "policy_id", "disk_id"),
@@ -69,6 +72,8 @@ class DiskSnapshot(DiskTable):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
+    description: Mapped[str]
+    labels: Mapped[dict[str, str]] = mapped_column(sa.JSON)
     account_id: Mapped[str]
     region: Mapped[str]
     disk_id: Mapped[str]

@@ -1,7 +1,7 @@
 """The public RPCs on automatic snapshot policies: proto to use case and back. No SQL, no rules."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from disk_svc import convert, policy_repository
@@ -11,17 +11,13 @@ from disk_svc.service.slots import is_time_zone
 from stillpoint.disk.v1 import auto_snapshot_policy_service_pb2 as pb
 from stillpoint.disk.v1 import auto_snapshot_policy_service_pb2_grpc
 from stillpoint.disk.v1.auto_snapshot_policy_pb2 import AutoSnapshotPolicy, Weekday
-from svckit import paging
+from svckit import paging, updates
 from svckit.caller import current_caller
-from svckit.field_mask import fields_to_change
 from svckit.ids import new_id
 from svckit.mutations import Mutations
 from svckit.validation import Checks
 
 _MOST_DISKS = 100
-_MOST_DAYS = 65535
-_MOST_SNAPSHOTS = 256
-_RETENTION = frozenset({"retention_days", "retention_count"})
 
 
 class AutoSnapshotPolicyServicer(auto_snapshot_policy_service_pb2_grpc.AutoSnapshotPolicyServiceServicer):
@@ -37,7 +33,7 @@ class AutoSnapshotPolicyServicer(auto_snapshot_policy_service_pb2_grpc.AutoSnaps
     ) -> pb.CreateAutoSnapshotPolicyResponse:
         with Checks() as check:
             check.request_id(request.request_id)
-            settings = _settings(check, request.policy, _CHECKS)
+            settings = updates.everything(check, "policy", request.policy, _SETTABLE)
         policy_id = new_id("asp")
         return self._mutations.direct(
             request,
@@ -81,8 +77,7 @@ class AutoSnapshotPolicyServicer(auto_snapshot_policy_service_pb2_grpc.AutoSnaps
         with Checks() as check:
             check.request_id(request.request_id)
             check.resource_id("policy.id", request.policy.id)
-            changed = fields_to_change(check, request.policy, request.update_mask, _CHECKS)
-            settings = _settings(check, request.policy, changed)
+            settings = updates.changes(check, "policy", request.policy, request.update_mask, _SETTABLE)
         return self._mutations.direct(
             request,
             request.policy.id,
@@ -106,59 +101,66 @@ class AutoSnapshotPolicyServicer(auto_snapshot_policy_service_pb2_grpc.AutoSnaps
         return self._mutations.direct(request, request.policy_id, change, pb.DeleteAutoSnapshotPolicyResponse)
 
 
-def _settings(check: Checks, policy: AutoSnapshotPolicy, fields: Collection[str]) -> Mapping[str, Any]:
-    """The columns of these fields, checked. Of a retention both fields are one choice."""
-    chosen = {*fields, *(_RETENTION if _RETENTION.intersection(fields) else ())}
-    for field in chosen:
-        _CHECKS[field](check, f"policy.{field}", policy)
-    return {name: value for name, value in convert.policy_settings(policy).items() if name in chosen}
+def _name(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, Any]:
+    check.name(f"{at}.name", policy.name)
+    return {"name": policy.name}
 
 
-def _check_weekdays(check: Checks, field: str, policy: AutoSnapshotPolicy) -> None:
-    _check_each_once(check, field, policy.weekdays)
+def _weekdays(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, Any]:
+    _check_each_once(check, f"{at}.weekdays", policy.weekdays)
     for weekday in set(policy.weekdays):
-        check.enum_value(field, weekday, Weekday.values(), required=True)
+        check.enum_value(f"{at}.weekdays", weekday, Weekday.values(), required=True)
+    return {"weekdays": sorted(policy.weekdays)}
 
 
-def _check_hours(check: Checks, field: str, policy: AutoSnapshotPolicy) -> None:
-    _check_each_once(check, field, policy.hours)
+def _hours(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, Any]:
+    _check_each_once(check, f"{at}.hours", policy.hours)
     for hour in set(policy.hours):
-        check.that(0 <= hour <= 23, field, f"has {hour}, which is not an hour from 0 to 23")
+        check.that(0 <= hour <= 23, f"{at}.hours", f"has {hour}, which is not an hour from 0 to 23")
+    return {"hours": sorted(policy.hours)}
 
 
-def _check_each_once(check: Checks, field: str, values: Collection[object]) -> None:
+def _check_each_once(check: Checks, field: str, values: Collection[int]) -> None:
     check.that(bool(values), field, "is empty")
     for value, times in Counter(values).items():
-        check.that(times == 1, field, f"has {value!r} {times} times")
+        check.that(times == 1, field, f"has {value} {times} times")
 
 
-def _check_time_zone(check: Checks, field: str, policy: AutoSnapshotPolicy) -> None:
-    known = not policy.time_zone or is_time_zone(policy.time_zone)
-    check.that(known, field, "is not the IANA name of a time zone")
+def _time_zone(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, Any]:
+    time_zone = policy.time_zone or "UTC"
+    check.that(is_time_zone(time_zone), f"{at}.time_zone", "is not the IANA name of a time zone")
+    return {"time_zone": time_zone}
 
 
-def _check_retention(check: Checks, field: str, policy: AutoSnapshotPolicy) -> None:
-    name = field.partition(".")[2]
-    most = _MOST_DAYS if name == "retention_days" else _MOST_SNAPSHOTS
-    if policy.WhichOneof("retention") == name:
-        check.that(1 <= getattr(policy, name) <= most, field, f"is not between 1 and {most}")
+def _retention(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, Any]:
+    columns: dict[str, int | None] = {"retention_days": None, "retention_count": None}
+    match policy.WhichOneof("retention"):
+        case "retention_days":
+            columns["retention_days"] = days = policy.retention_days
+            check.that(1 <= days <= 65535, f"{at}.retention_days", "is not between 1 and 65535")
+        case "retention_count":
+            columns["retention_count"] = count = policy.retention_count
+            check.that(1 <= count <= 256, f"{at}.retention_count", "is not between 1 and 256")
+        case None:
+            pass
+    return columns
 
 
-def _check_disk_ids(check: Checks, field: str, policy: AutoSnapshotPolicy) -> None:
-    many = len(policy.disk_ids)
+def _disk_ids(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, Any]:
+    field, many = f"{at}.disk_ids", len(policy.disk_ids)
     check.that(many <= _MOST_DISKS, field, f"has {many} ids, which is more than {_MOST_DISKS}")
     for disk_id, times in Counter(policy.disk_ids[:_MOST_DISKS]).items():
         check.resource_id(field, disk_id)
         check.that(times == 1, field, f"has {disk_id!r} {times} times")
+    return {"disk_ids": list(policy.disk_ids)}
 
 
-_CHECKS: Mapping[str, Callable[[Checks, str, AutoSnapshotPolicy], None]] = {
-    "name": lambda check, field, policy: check.name(field, policy.name),
-    "weekdays": _check_weekdays,
-    "hours": _check_hours,
-    "time_zone": _check_time_zone,
-    "retention_days": _check_retention,
-    "retention_count": _check_retention,
-    "disk_ids": _check_disk_ids,
+_SETTABLE: Mapping[str, updates.Reader] = {
+    "name": _name,
+    "weekdays": _weekdays,
+    "hours": _hours,
+    "time_zone": _time_zone,
+    "retention_days": _retention,
+    "retention_count": _retention,
+    "disk_ids": _disk_ids,
 }
-"""Of every field that a client sets."""

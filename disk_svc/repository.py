@@ -14,6 +14,7 @@ from disk_svc.states import DELETABLE, HOLDS_SLOT, Attachment, Kind, PointState,
 from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import rows_changed, table_of
+from svckit.narrowing import Narrowing
 
 _DISKS = table_of(Disk)
 _SNAPSHOTS = table_of(DiskSnapshot)
@@ -63,7 +64,16 @@ def disks_with_task(session: Session, operation_id: str, task: Task) -> Sequence
 
 
 def list_disks(
-    session: Session, page: paging.Page, *, account_id: str, region: str, instance_id: str, state: str
+    session: Session,
+    page: paging.Page,
+    *,
+    account_id: str,
+    region: str,
+    instance_id: str,
+    state: str,
+    role: str,
+    source_snapshot_id: str,
+    narrowing: Narrowing,
 ) -> tuple[Sequence[Disk], str]:
     query = sa.select(Disk).where(Disk.account_id == account_id, Disk.region == region)
     if instance_id:
@@ -72,7 +82,23 @@ def list_disks(
         query = query.where(Disk.task == Task.NONE, Disk.attachment == state)
     elif state:
         query = query.where(Disk.task == state)
-    return paging.fetch(session, query, Disk.id, page)
+    if role:
+        query = query.where(Disk.role == role)
+    if source_snapshot_id:
+        query = query.where(Disk.source_snapshot_id == source_snapshot_id)
+    return paging.fetch(session, narrowing.apply(query, Disk), Disk.id, page)
+
+
+def describe_disk(
+    session: Session, *, account_id: str, region: str, disk_id: str, changes: Mapping[str, Any]
+) -> bool:
+    """Change what a disk is called and labelled, in whatever state; False when it is not there."""
+    done = session.execute(
+        sa.update(_DISKS)
+        .where(_DISKS.c.id == disk_id, _DISKS.c.account_id == account_id, _DISKS.c.region == region)
+        .values(update_time=utc_now(), **changes)
+    )
+    return rows_changed(done) == 1
 
 
 def set_task(session: Session, disk_ids: Collection[str], task: Task, operation_id: str) -> bool:
@@ -216,6 +242,8 @@ def list_snapshots(
     disk_id: str,
     instance_snapshot_id: str,
     state: str,
+    kind: str,
+    narrowing: Narrowing,
 ) -> tuple[Sequence[DiskSnapshot], str]:
     query = sa.select(DiskSnapshot).where(
         DiskSnapshot.account_id == account_id, DiskSnapshot.region == region
@@ -226,7 +254,25 @@ def list_snapshots(
         query = query.where(DiskSnapshot.instance_snapshot_id == instance_snapshot_id)
     if state:
         query = query.where(DiskSnapshot.state == state)
-    return paging.fetch(session, query, DiskSnapshot.id, page)
+    if kind:
+        query = query.where(DiskSnapshot.kind == kind)
+    return paging.fetch(session, narrowing.apply(query, DiskSnapshot), DiskSnapshot.id, page)
+
+
+def describe_snapshot(
+    session: Session, *, account_id: str, region: str, snapshot_id: str, changes: Mapping[str, Any]
+) -> bool:
+    """Change what a snapshot is called and labelled, in whatever state; False when it is not there."""
+    done = session.execute(
+        sa.update(_SNAPSHOTS)
+        .where(
+            _SNAPSHOTS.c.id == snapshot_id,
+            _SNAPSHOTS.c.account_id == account_id,
+            _SNAPSHOTS.c.region == region,
+        )
+        .values(update_time=utc_now(), **changes)
+    )
+    return rows_changed(done) == 1
 
 
 def expired_snapshots(session: Session, *, region: str, now: datetime, limit: int) -> Sequence[DiskSnapshot]:
@@ -240,14 +286,6 @@ def expired_snapshots(session: Session, *, region: str, now: datetime, limit: in
         .limit(limit)
     )
     return session.scalars(query).all()
-
-
-def set_expiry(session: Session, snapshot_id: str, expire_time: datetime | None) -> None:
-    session.execute(
-        sa.update(_SNAPSHOTS)
-        .where(_SNAPSHOTS.c.id == snapshot_id)
-        .values(expire_time=expire_time, update_time=utc_now())
-    )
 
 
 def slots_taken(session: Session, disk_ids: Collection[str]) -> dict[tuple[str, Kind], int]:

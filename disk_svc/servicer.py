@@ -19,9 +19,10 @@ from stillpoint.disk.v1 import (
     disk_snapshot_service_pb2,
     disk_snapshot_service_pb2_grpc,
 )
-from svckit import paging
+from svckit import paging, updates
 from svckit.caller import current_caller
 from svckit.mutations import Mutations
+from svckit.narrowing import Narrowing
 from svckit.validation import Checks
 
 
@@ -40,6 +41,8 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
         with Checks() as check:
             check.request_id(request.request_id)
             check.name("name", request.name)
+            check.description("description", request.description)
+            check.labels("labels", request.labels)
             check.resource_id("source_snapshot_id", request.source_snapshot_id, required=False)
             check.disk_size("size_bytes", request.size_bytes, may_be_zero=bool(request.source_snapshot_id))
         return await self._mutations.saga(
@@ -48,6 +51,8 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
                 session,
                 operation_id,
                 name=request.name,
+                description=request.description,
+                labels=dict(request.labels),
                 size_bytes=request.size_bytes,
                 source_snapshot_id=request.source_snapshot_id,
             ),
@@ -69,7 +74,10 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
         with Checks() as check:
             check.page_size(request.page_size)
             check.resource_id("filter.instance_id", request.filter.instance_id, required=False)
+            check.resource_id("filter.source_snapshot_id", request.filter.source_snapshot_id, required=False)
             check.enum_value("filter.state", request.filter.state, disk_pb2.Disk.State.values())
+            check.enum_value("filter.role", request.filter.role, disk_pb2.Disk.Role.values())
+            narrowing = Narrowing.of(check, request.filter)
         with self._realm.database.read() as session:
             disks, next_page_token = repository.list_disks(
                 session,
@@ -78,9 +86,26 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
                 region=self._realm.region,
                 instance_id=request.filter.instance_id,
                 state=convert.disk_state(request.filter.state),
+                role=convert.disk_role(request.filter.role),
+                source_snapshot_id=request.filter.source_snapshot_id,
+                narrowing=narrowing,
             )
             messages = self._messages(session, disks)
         return disk_service_pb2.ListDisksResponse(disks=messages, next_page_token=next_page_token)
+
+    def UpdateDisk(
+        self, request: disk_service_pb2.UpdateDiskRequest, context: Any
+    ) -> disk_service_pb2.UpdateDiskResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("disk.id", request.disk.id)
+            changes = updates.changes(check, "disk", request.disk, request.update_mask)
+
+        def change(session: Session) -> disk_service_pb2.UpdateDiskResponse:
+            [disk] = self._messages(session, [self._disks.update(session, request.disk.id, changes)])
+            return disk_service_pb2.UpdateDiskResponse(disk=disk)
+
+        return self._mutations.direct(request, request.disk.id, change, disk_service_pb2.UpdateDiskResponse)
 
     async def ResizeDisk(
         self, request: disk_service_pb2.ResizeDiskRequest, context: Any
@@ -144,13 +169,21 @@ class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceSer
             check.request_id(request.request_id)
             check.resource_id("disk_id", request.disk_id)
             check.name("name", request.name, required=False)
+            check.description("description", request.description)
+            check.labels("labels", request.labels)
             expire_time = (
                 check.moment("expire_time", request.expire_time) if request.HasField("expire_time") else None
             )
         return await self._mutations.saga(
             request,
             lambda session, operation_id: self._snapshots.create(
-                session, operation_id, request.disk_id, request.name, expire_time
+                session,
+                operation_id,
+                request.disk_id,
+                name=request.name,
+                description=request.description,
+                labels=dict(request.labels),
+                expire_time=expire_time,
             ),
             disk_snapshot_service_pb2.CreateDiskSnapshotResponse,
         )
@@ -176,6 +209,8 @@ class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceSer
             check.enum_value(
                 "filter.state", request.filter.state, disk_snapshot_pb2.DiskSnapshot.State.values()
             )
+            check.enum_value("filter.kind", request.filter.kind, disk_snapshot_pb2.DiskSnapshot.Kind.values())
+            narrowing = Narrowing.of(check, request.filter)
         with self._realm.database.read() as session:
             snapshots, next_page_token = repository.list_snapshots(
                 session,
@@ -185,9 +220,29 @@ class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceSer
                 disk_id=request.filter.disk_id,
                 instance_snapshot_id=request.filter.instance_snapshot_id,
                 state=convert.snapshot_state(request.filter.state),
+                kind=convert.snapshot_kind(request.filter.kind),
+                narrowing=narrowing,
             )
         return disk_snapshot_service_pb2.ListDiskSnapshotsResponse(
             snapshots=[convert.snapshot(snapshot) for snapshot in snapshots], next_page_token=next_page_token
+        )
+
+    def UpdateDiskSnapshot(
+        self, request: disk_snapshot_service_pb2.UpdateDiskSnapshotRequest, context: Any
+    ) -> disk_snapshot_service_pb2.UpdateDiskSnapshotResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("snapshot.id", request.snapshot.id)
+            changes = updates.changes(
+                check, "snapshot", request.snapshot, request.update_mask, updates.EXPIRING
+            )
+        return self._mutations.direct(
+            request,
+            request.snapshot.id,
+            lambda session: disk_snapshot_service_pb2.UpdateDiskSnapshotResponse(
+                snapshot=convert.snapshot(self._snapshots.update(session, request.snapshot.id, changes))
+            ),
+            disk_snapshot_service_pb2.UpdateDiskSnapshotResponse,
         )
 
     async def DeleteDiskSnapshot(

@@ -32,6 +32,8 @@ def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSn
         ],
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        description=row.description,
+        labels=row.labels,
         expire_time=to_timestamp(row.expire_time),
     )
 

@@ -37,7 +37,7 @@ class InstanceSnapshot(SnapshotTable):
     __tablename__ = "instance_snapshots"
     __table_args__ = (
         sa.Index("instance_snapshots_by_account", "account_id", "id"),
-        sa.Index("instance_snapshots_by_instance", "instance_id", "id"),
+        sa.Index("instance_snapshots_by_instance", "account_id", "instance_id", "id"),
         # Only of those that do, so that looking for what is due costs what is due.
         sa.Index(
             "instance_snapshots_that_expire",
@@ -49,6 +49,8 @@ class InstanceSnapshot(SnapshotTable):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
+    description: Mapped[str]
+    labels: Mapped[dict[str, str]] = mapped_column(sa.JSON)
     account_id: Mapped[str]
     region: Mapped[str]
     instance_id: Mapped[str]

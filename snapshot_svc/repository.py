@@ -12,6 +12,7 @@ from snapshot_svc.states import CAN_BE_DELETED, State
 from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import rows_changed, table_of
+from svckit.narrowing import Narrowing
 
 _SNAPSHOTS = table_of(InstanceSnapshot)
 _MEMBERS = table_of(Member)
@@ -46,7 +47,15 @@ def find(
 
 
 def list_snapshots(
-    session: Session, page: paging.Page, *, account_id: str, region: str, instance_id: str, state: str
+    session: Session,
+    page: paging.Page,
+    *,
+    account_id: str,
+    region: str,
+    instance_id: str,
+    disk_id: str,
+    state: str,
+    narrowing: Narrowing,
 ) -> tuple[Sequence[InstanceSnapshot], str]:
     query = sa.select(InstanceSnapshot).where(
         InstanceSnapshot.account_id == account_id,
@@ -55,9 +64,29 @@ def list_snapshots(
     )
     if instance_id:
         query = query.where(InstanceSnapshot.instance_id == instance_id)
+    if disk_id:
+        of_disk = sa.select(Member.instance_snapshot_id).where(Member.disk_id == disk_id)
+        query = query.where(InstanceSnapshot.id.in_(of_disk))
     if state:
         query = query.where(InstanceSnapshot.state == state)
-    return paging.fetch(session, query, InstanceSnapshot.id, page)
+    return paging.fetch(session, narrowing.apply(query, InstanceSnapshot), InstanceSnapshot.id, page)
+
+
+def describe(
+    session: Session, *, account_id: str, region: str, instance_snapshot_id: str, changes: Mapping[str, Any]
+) -> bool:
+    """Change what a snapshot is called and labelled, in whatever state; False when it is not there, or not yet."""
+    done = session.execute(
+        sa.update(_SNAPSHOTS)
+        .where(
+            _SNAPSHOTS.c.id == instance_snapshot_id,
+            _SNAPSHOTS.c.account_id == account_id,
+            _SNAPSHOTS.c.region == region,
+            _SNAPSHOTS.c.cut_time.is_not(None),
+        )
+        .values(update_time=utc_now(), **changes)
+    )
+    return rows_changed(done) == 1
 
 
 def expired(session: Session, *, region: str, now: datetime, limit: int) -> Sequence[InstanceSnapshot]:
@@ -74,14 +103,6 @@ def expired(session: Session, *, region: str, now: datetime, limit: int) -> Sequ
         .limit(limit)
     )
     return session.scalars(query).all()
-
-
-def set_expiry(session: Session, instance_snapshot_id: str, expire_time: datetime | None) -> None:
-    session.execute(
-        sa.update(_SNAPSHOTS)
-        .where(_SNAPSHOTS.c.id == instance_snapshot_id)
-        .values(expire_time=expire_time, update_time=utc_now())
-    )
 
 
 def take(

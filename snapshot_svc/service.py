@@ -1,6 +1,6 @@
 """The use cases of snapshot_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -51,6 +51,8 @@ class SnapshotService:
         instance_id: str,
         disk_id: str,
         name: str,
+        description: str,
+        labels: Mapping[str, str],
         expire_time: datetime | None,
     ) -> SagaStart:
         """Of an instance, or of the one that a disk is on; the other id is empty."""
@@ -60,6 +62,8 @@ class SnapshotService:
             session,
             id=instance_snapshot_id,
             name=name,
+            description=description,
+            labels=labels,
             account_id=current_caller().account_id,
             region=self._region,
             instance_id=instance_id,
@@ -75,11 +79,20 @@ class SnapshotService:
     def check_expiry(self, expire_time: datetime | None) -> None:
         must_be_ahead("expire_time", expire_time, self._clock())
 
-    def set_expiry(self, session: Session, instance_snapshot_id: str, expire_time: datetime | None) -> None:
-        """None for never."""
-        self.get(session, instance_snapshot_id)
-        must_be_ahead("instance_snapshot.expire_time", expire_time, self._clock())
-        repository.set_expiry(session, instance_snapshot_id, expire_time)
+    def update(
+        self, session: Session, instance_snapshot_id: str, changes: Mapping[str, Any]
+    ) -> InstanceSnapshot:
+        """What it is called and labelled, and when it expires: allowed in every state, because no operation depends on it."""
+        must_be_ahead("instance_snapshot.expire_time", changes.get("expire_time"), self._clock())
+        if not repository.describe(
+            session,
+            account_id=current_caller().account_id,
+            region=self._region,
+            instance_snapshot_id=instance_snapshot_id,
+            changes=changes,
+        ):
+            raise InstanceSnapshotNotFound(instance_snapshot_id)
+        return self.get(session, instance_snapshot_id)
 
     def roll_back(self, session: Session, operation_id: str, instance_snapshot_id: str) -> SagaStart:
         snapshot = self._take(session, operation_id, instance_snapshot_id, CAN_ROLL_BACK)

@@ -38,7 +38,14 @@ class Validations:
         self._region = region
 
     def create(
-        self, *, instance_id: str, disk_id: str, name: str, expire_time: datetime | None
+        self,
+        *,
+        instance_id: str,
+        disk_id: str,
+        name: str,
+        description: str,
+        labels: Mapping[str, str],
+        expire_time: datetime | None,
     ) -> InstanceSnapshot:
         """The snapshot that there would be, as a row that is in no table."""
         self._service.check_expiry(expire_time)
@@ -49,6 +56,8 @@ class Validations:
             found = create.lease_instance(self._instances, self._disks, run, validate_only=True)
             return InstanceSnapshot(
                 name=found["name"],
+                description=description,
+                labels=labels,
                 account_id=run.account_id,
                 region=self._region,
                 instance_id=instance_of(run),

@@ -15,7 +15,7 @@ from stillpoint_cli.addresses import Service, find_addresses
 
 COMMANDS = {
     "up": "Run the three services on this machine.",
-    "instance": "Machines: create, list, start, stop, attach disks, delete.",
+    "instance": "Machines: create, list, update, start, stop, attach disks, delete.",
     "disk": "Disks: create, import, export, snapshot, delete.",
     "snapshot": "Snapshots of whole machines: create, roll back, delete.",
     "operation": "What runs behind a request: list, show, watch, retry.",

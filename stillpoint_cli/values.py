@@ -1,12 +1,14 @@
 """Sizes, times and durations, as a person writes and reads them."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _UNITS = {"": 0, "b": 0, "kib": 1, "mib": 2, "gib": 3, "tib": 4}
+_AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_AGE = re.compile(r"(\d+)([smhd])")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 
@@ -30,6 +32,21 @@ def format_size(size_bytes: int) -> str:
             break
         size, unit = size / 1024, larger
     return f"{size:.0f} {unit}" if size == int(size) else f"{size:.1f} {unit}"
+
+
+def parse_moment(text: str, now: datetime | None = None) -> datetime:
+    """An ISO date or time, local unless it says otherwise, or an age: `90s`, `30m`, `2h`, `7d`. Raises ValueError with a
+    sentence for the user.
+    """
+    age = _AGE.fullmatch(text.strip())
+    try:
+        if age is not None:
+            return (now or datetime.now(UTC)) - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])
+        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{text!r} is not a time: write 2026-02-28T14:00, or an age such as 90s, 30m, 2h, 7d"
+        ) from error
 
 
 def format_time(time: Timestamp, now: datetime | None = None) -> str:

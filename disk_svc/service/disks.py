@@ -4,8 +4,9 @@ Rows first, bytes second, rows last: a row with a task names the bytes before th
 them over for reclaim. What a call finds half done, after a crash, it finishes under the same key.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -33,13 +34,15 @@ from svckit.mutations import SagaStart
 
 @dataclass(frozen=True, slots=True)
 class InstanceDisk:
-    """A disk to make for an instance; `size_bytes` 0 means the size of `source_snapshot_id`."""
+    """A disk to make, for an instance or alone; `size_bytes` 0 means the size of `source_snapshot_id`."""
 
     disk_id: str
     name: str
     role: Role
     size_bytes: int
     source_snapshot_id: str
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Disks:
@@ -74,12 +77,34 @@ class Disks:
     # By themselves
 
     def create(
-        self, session: Session, operation_id: str, *, name: str, size_bytes: int, source_snapshot_id: str
+        self,
+        session: Session,
+        operation_id: str,
+        *,
+        name: str,
+        description: str,
+        labels: Mapping[str, str],
+        size_bytes: int,
+        source_snapshot_id: str,
     ) -> SagaStart:
         account_id = current_caller().account_id
-        disk = InstanceDisk(new_id("disk"), name, Role.DATA, size_bytes, source_snapshot_id)
+        disk = InstanceDisk(
+            new_id("disk"), name, Role.DATA, size_bytes, source_snapshot_id, description, labels
+        )
         self._add(session, operation_id, account_id, [disk], instance_id="")
         return SagaStart("create_disk", disk.disk_id, {})
+
+    def update(self, session: Session, disk_id: str, changes: Mapping[str, Any]) -> Disk:
+        """What it is called and labelled: allowed in every state, because nothing depends on it."""
+        if not repository.describe_disk(
+            session,
+            account_id=current_caller().account_id,
+            region=self._realm.region,
+            disk_id=disk_id,
+            changes=changes,
+        ):
+            raise DiskNotFound(disk_id)
+        return self.get(session, disk_id)
 
     def resize(self, session: Session, operation_id: str, disk_id: str, size_bytes: int) -> SagaStart:
         """spec.md: "disks in statuses such as "Snapshot in Progress" or "Resize Expansion in Progress" cannot initiate
@@ -217,6 +242,8 @@ class Disks:
                 {
                     "id": disk.disk_id,
                     "name": disk.name,
+                    "description": disk.description,
+                    "labels": disk.labels,
                     "account_id": account_id,
                     "region": self._realm.region,
                     "role": disk.role,

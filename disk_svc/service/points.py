@@ -9,7 +9,7 @@ After a crash in between, the same key resumes at 2 or 3. The undo writes the st
 the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -185,6 +185,8 @@ class Points:
         *,
         name: str,
         instance_snapshot_id: str,
+        description: str = "",
+        labels: Mapping[str, str] | None = None,
         policy_id: str = "",
         expire_time: datetime | None = None,
     ) -> list[str]:
@@ -197,6 +199,8 @@ class Points:
             {
                 "id": new_id("snap"),
                 "name": name,
+                "description": description,
+                "labels": labels or {},
                 "account_id": disk.account_id,
                 "region": disk.region,
                 "disk_id": disk.id,

@@ -1,6 +1,8 @@
 """Snapshots of single disks: a consistency point of one disk, and the deletion of a snapshot that stands alone."""
 
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -49,7 +51,15 @@ class Snapshots:
         return snapshot
 
     def create(
-        self, session: Session, operation_id: str, disk_id: str, name: str, expire_time: datetime | None
+        self,
+        session: Session,
+        operation_id: str,
+        disk_id: str,
+        *,
+        name: str,
+        description: str,
+        labels: Mapping[str, str],
+        expire_time: datetime | None,
     ) -> SagaStart:
         must_be_ahead("expire_time", expire_time, self._clock())
         disk = self._disks.get(session, disk_id, lock=True)
@@ -62,18 +72,31 @@ class Snapshots:
             [disk],
             Kind.MANUAL,
             name=name or f"{disk.name[:48]}-{stamp}",
+            description=description,
+            labels=labels,
             instance_snapshot_id="",
             expire_time=expire_time,
         )
         return SagaStart("create_disk_snapshot", snapshot_id, {"disk_id": disk_id})
 
-    def set_expiry(self, session: Session, snapshot_id: str, expire_time: datetime | None) -> None:
-        """None for never."""
-        snapshot = self.get(session, snapshot_id, lock=True)
-        if snapshot.instance_snapshot_id or snapshot.kind == Kind.AUTOMATIC:
-            raise ExpiryNotOwn(snapshot)
-        must_be_ahead("snapshot.expire_time", expire_time, self._clock())
-        repository.set_expiry(session, snapshot_id, expire_time)
+    def update(self, session: Session, snapshot_id: str, changes: Mapping[str, Any]) -> DiskSnapshot:
+        """What it is called and labelled: allowed in every state, of a member too, because nothing depends on it. When it
+        expires: not of what another resource deletes.
+        """
+        if "expire_time" in changes:
+            snapshot = self.get(session, snapshot_id, lock=True)
+            if snapshot.instance_snapshot_id or snapshot.kind == Kind.AUTOMATIC:
+                raise ExpiryNotOwn(snapshot)
+            must_be_ahead("snapshot.expire_time", changes["expire_time"], self._clock())
+        if not repository.describe_snapshot(
+            session,
+            account_id=current_caller().account_id,
+            region=self._realm.region,
+            snapshot_id=snapshot_id,
+            changes=changes,
+        ):
+            raise SnapshotNotFound(snapshot_id)
+        return self.get(session, snapshot_id)
 
     def delete(self, session: Session, operation_id: str, snapshot_id: str) -> SagaStart:
         """spec.md: "to maintain the integrity of full-system data backups, disk snapshots cannot be deleted

@@ -1,4 +1,4 @@
-"""`stillpoint snapshot disk-list` and `disk-delete`: snapshots of single disks, members of instance snapshots too."""
+"""`stillpoint snapshot disk-…`: snapshots of single disks, members of instance snapshots too."""
 
 from typing import Annotated
 
@@ -6,8 +6,26 @@ import typer
 from rich.text import Text
 
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
-from stillpoint.disk.v1.disk_snapshot_service_pb2 import DeleteDiskSnapshotRequest, ListDiskSnapshotsRequest
+from stillpoint.disk.v1.disk_snapshot_service_pb2 import (
+    DeleteDiskSnapshotRequest,
+    ListDiskSnapshotsRequest,
+    UpdateDiskSnapshotRequest,
+)
 from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.describing import (
+    BeforeOption,
+    ClearLabelsOption,
+    NameOption,
+    NewDescriptionOption,
+    NewLabelOption,
+    NewNameOption,
+    SinceOption,
+    WithLabelOption,
+    change,
+    described,
+    narrowed,
+    one_of,
+)
 from stillpoint_cli.following import WaitOption, wait_for
 from stillpoint_cli.output import (
     Columns,
@@ -22,16 +40,40 @@ from stillpoint_cli.output import (
 from stillpoint_cli.paging import each, page_size
 from stillpoint_cli.values import format_size, format_time
 
+DiskSnapshotArgument = Annotated[
+    str, typer.Argument(metavar="SNAPSHOT", help="The disk snapshot's id, snap-….")
+]
+
 
 def list_disk_snapshots(
     context: typer.Context,
+    *,
     disk: Annotated[str, typer.Option(metavar="DISK", help="Only snapshots of this disk.")] = "",
+    member_of: Annotated[
+        str, typer.Option(metavar="ID", help="Only members of this instance snapshot, isnap-….")
+    ] = "",
+    state: Annotated[int | None, one_of(DiskSnapshot.State, "STATE_", "snapshots in this state")] = None,
+    kind: Annotated[int | None, one_of(DiskSnapshot.Kind, "KIND_", "snapshots of this kind")] = None,
+    name: NameOption = "",
+    label: WithLabelOption = None,
+    since: SinceOption = None,
+    before: BeforeOption = None,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List snapshots of single disks, newest first, the members of instance snapshots among them."""
     connections = Connections.of(context)
-    wanted = ListDiskSnapshotsRequest.Filter(disk_id=disk)
+    wanted = narrowed(
+        ListDiskSnapshotsRequest.Filter,
+        disk_id=disk,
+        instance_snapshot_id=member_of,
+        state=state,
+        kind=kind,
+        name=name,
+        labels=label,
+        since=since,
+        before=before,
+    )
     snapshots = each(
         lambda token: connections.disk_snapshots.ListDiskSnapshots(
             ListDiskSnapshotsRequest(filter=wanted, page_size=page_size(limit), page_token=token)
@@ -51,9 +93,30 @@ def list_disk_snapshots(
     print_list(snapshots, columns, limit=limit, as_json=as_json, nothing=nothing, to_json=lambda row: row)
 
 
+def update_disk_snapshot(
+    context: typer.Context,
+    snapshot: DiskSnapshotArgument,
+    *,
+    name: NewNameOption = None,
+    description: NewDescriptionOption = None,
+    label: NewLabelOption = None,
+    clear_labels: ClearLabelsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what a disk snapshot is called and labelled, a member of an instance snapshot too. What is not given
+    stays.
+    """
+    changed = DiskSnapshot(id=snapshot)
+    mask = change(changed, name=name, description=description, labels=label, clear_labels=clear_labels)
+    response = Connections.of(context).disk_snapshots.UpdateDiskSnapshot(
+        UpdateDiskSnapshotRequest(request_id=new_request_id(), snapshot=changed, update_mask=mask)
+    )
+    print_json(response) if as_json else print_disk_snapshot(response.snapshot)
+
+
 def delete_disk_snapshot(
     context: typer.Context,
-    snapshot: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="The disk snapshot's id, snap-….")],
+    snapshot: DiskSnapshotArgument,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -82,6 +145,7 @@ def print_disk_snapshot(snapshot: DiskSnapshot) -> None:
             "member of": snapshot.instance_snapshot_id,
             "held by": snapshot.operation_id,
             "moment": format_time(snapshot.cut_time),
+            **described(snapshot),
         },
     )
 

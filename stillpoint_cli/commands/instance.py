@@ -16,10 +16,29 @@ from stillpoint.compute.v1.instance_service_pb2 import (
     NewDisk,
     StartInstanceRequest,
     StopInstanceRequest,
+    UpdateInstanceRequest,
 )
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk import list_disks, print_disks
 from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.describing import (
+    NAME_HELP,
+    BeforeOption,
+    ClearLabelsOption,
+    DescriptionOption,
+    LabelOption,
+    NameOption,
+    NewDescriptionOption,
+    NewLabelOption,
+    NewNameOption,
+    SinceOption,
+    WithLabelOption,
+    change,
+    described,
+    label_map,
+    narrowed,
+    one_of,
+)
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
@@ -55,7 +74,8 @@ def parse_new_disk(text: str) -> NewDisk:
 @app.command()
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 65 characters.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)],
+    *,
     system: Annotated[
         NewDisk,
         typer.Option(
@@ -72,13 +92,20 @@ def create(
             help="A data disk, likewise; once for each disk, mounted in this order.",
         ),
     ] = None,
+    description: DescriptionOption = "",
+    label: LabelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make an instance with its disks. It is running when this returns."""
     connections = Connections.of(context)
     response = connections.instances.CreateInstance(
         CreateInstanceRequest(
-            request_id=new_request_id(), name=name, system_disk=system, data_disks=data or []
+            request_id=new_request_id(),
+            name=name,
+            system_disk=system,
+            data_disks=data or [],
+            description=description,
+            labels=label_map(label),
         )
     )
     if as_json:
@@ -89,12 +116,25 @@ def create(
 
 
 @app.command("list")
-def list_(context: typer.Context, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
+def list_(
+    context: typer.Context,
+    *,
+    state: Annotated[int | None, one_of(Instance.State, "STATE_", "instances in this state")] = None,
+    name: NameOption = "",
+    label: WithLabelOption = None,
+    since: SinceOption = None,
+    before: BeforeOption = None,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
     """List instances, newest first."""
     connections = Connections.of(context)
+    wanted = narrowed(
+        ListInstancesRequest.Filter, state=state, name=name, labels=label, since=since, before=before
+    )
     instances = each(
         lambda token: connections.instances.ListInstances(
-            ListInstancesRequest(page_size=page_size(limit), page_token=token)
+            ListInstancesRequest(filter=wanted, page_size=page_size(limit), page_token=token)
         ),
         lambda page: page.instances,
     )
@@ -122,6 +162,26 @@ def show(context: typer.Context, instance: InstanceArgument, as_json: JsonOption
     else:
         _print_instance(found)
         print_disks(disks)
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    instance: InstanceArgument,
+    *,
+    name: NewNameOption = None,
+    description: NewDescriptionOption = None,
+    label: NewLabelOption = None,
+    clear_labels: ClearLabelsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what an instance is called and labelled, whatever state it is in. What is not given stays."""
+    changed = Instance(id=instance)
+    mask = change(changed, name=name, description=description, labels=label, clear_labels=clear_labels)
+    response = Connections.of(context).instances.UpdateInstance(
+        UpdateInstanceRequest(request_id=new_request_id(), instance=changed, update_mask=mask)
+    )
+    print_json(response) if as_json else _print_instance(response.instance)
 
 
 @app.command()
@@ -200,6 +260,7 @@ def _print_instance(instance: Instance) -> None:
             "system disk": instance.system_disk_id,
             "region": instance.region,
             "created": format_time(instance.create_time),
+            **described(instance),
         },
     )
 

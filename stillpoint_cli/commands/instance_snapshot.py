@@ -11,6 +11,7 @@ from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     GetInstanceSnapshotRequest,
 )
 from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.describing import described
 from stillpoint_cli.following import wait_for
 from stillpoint_cli.output import Columns, enum_name, make_table, print_card, print_json, say, stdout, styled
 from stillpoint_cli.values import format_size, format_time
@@ -60,6 +61,7 @@ def print_snapshot(snapshot: InstanceSnapshot) -> None:
             "held by": snapshot.operation_id,
             "moment": format_time(snapshot.cut_time) if snapshot.id else "",
             "asked for": format_time(snapshot.create_time) if snapshot.id else "",
+            **described(snapshot),
         },
     )
     if snapshot.members:

@@ -15,11 +15,16 @@ from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     CreateInstanceSnapshotRequest,
     ListInstanceSnapshotsRequest,
     RollbackInstanceSnapshotRequest,
+    UpdateInstanceSnapshotRequest,
 )
 from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk import disk_state
-from stillpoint_cli.commands.disk_snapshot import delete_disk_snapshot, list_disk_snapshots
+from stillpoint_cli.commands.disk_snapshot import (
+    delete_disk_snapshot,
+    list_disk_snapshots,
+    update_disk_snapshot,
+)
 from stillpoint_cli.commands.instance_snapshot import (
     DRY_RUN,
     MEMBER_COLUMNS,
@@ -30,6 +35,22 @@ from stillpoint_cli.commands.instance_snapshot import (
     take_snapshot,
 )
 from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.describing import (
+    BeforeOption,
+    ClearLabelsOption,
+    DescriptionOption,
+    LabelOption,
+    NameOption,
+    NewDescriptionOption,
+    NewLabelOption,
+    NewNameOption,
+    SinceOption,
+    WithLabelOption,
+    change,
+    label_map,
+    narrowed,
+    one_of,
+)
 from stillpoint_cli.errors import OperationFailed, code_of, explain, sum_up
 from stillpoint_cli.following import WaitOption, wait_for
 from stillpoint_cli.output import (
@@ -51,6 +72,7 @@ app = make_app(
     "Snapshots of whole machines: every disk of an instance, at one moment, under one id.",
 )
 app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_snapshots)
+app.command("disk-update", rich_help_panel="Snapshots of single disks")(update_disk_snapshot)
 app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
@@ -61,29 +83,53 @@ _MOST_IN_A_BATCH = 100
 def create(
     context: typer.Context,
     instance: Annotated[str, typer.Argument(metavar="INSTANCE", help="The instance's id, i-….")],
+    *,
     name: Annotated[
         str, typer.Option(help="The name; made from the instance's when left out.", show_default=False)
     ] = "",
+    description: DescriptionOption = "",
+    label: LabelOption = None,
     dry_run: DryRunOption = False,
-    *,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Take a snapshot of every disk of an instance, at one moment. Who writes to them is not paused."""
-    request = CreateInstanceSnapshotRequest(instance_id=instance, name=name, validate_only=dry_run)
+    request = CreateInstanceSnapshotRequest(
+        instance_id=instance,
+        name=name,
+        description=description,
+        labels=label_map(label),
+        validate_only=dry_run,
+    )
     take_snapshot(Connections.of(context), request, wait=wait, as_json=as_json)
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
+    *,
     instance: Annotated[str, typer.Option(metavar="INSTANCE", help="Only snapshots of this instance.")] = "",
+    disk: Annotated[str, typer.Option(metavar="DISK", help="Only snapshots that this disk is in.")] = "",
+    state: Annotated[int | None, one_of(InstanceSnapshot.State, "STATE_", "snapshots in this state")] = None,
+    name: NameOption = "",
+    label: WithLabelOption = None,
+    since: SinceOption = None,
+    before: BeforeOption = None,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List instance snapshots, newest first."""
     connections = Connections.of(context)
-    wanted = ListInstanceSnapshotsRequest.Filter(instance_id=instance)
+    wanted = narrowed(
+        ListInstanceSnapshotsRequest.Filter,
+        instance_id=instance,
+        disk_id=disk,
+        state=state,
+        name=name,
+        labels=label,
+        since=since,
+        before=before,
+    )
     snapshots = each(
         lambda token: connections.instance_snapshots.ListInstanceSnapshots(
             ListInstanceSnapshotsRequest(filter=wanted, page_size=page_size(limit), page_token=token)
@@ -108,6 +154,30 @@ def show(context: typer.Context, snapshot: SnapshotArgument, as_json: JsonOption
     """Show an instance snapshot and its members."""
     found = get_snapshot(Connections.of(context), snapshot)
     print_json(found) if as_json else print_snapshot(found)
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    *,
+    name: NewNameOption = None,
+    description: NewDescriptionOption = None,
+    label: NewLabelOption = None,
+    clear_labels: ClearLabelsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what an instance snapshot is called and labelled, whatever state it is in. What is not given stays, and
+    its members keep theirs.
+    """
+    changed = InstanceSnapshot(id=snapshot)
+    mask = change(changed, name=name, description=description, labels=label, clear_labels=clear_labels)
+    response = Connections.of(context).instance_snapshots.UpdateInstanceSnapshot(
+        UpdateInstanceSnapshotRequest(
+            request_id=new_request_id(), instance_snapshot=changed, update_mask=mask
+        )
+    )
+    print_json(response) if as_json else print_snapshot(response.instance_snapshot)
 
 
 @app.command()

@@ -8,10 +8,16 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
-from stillpoint.compute.v1 import account_service_pb2, instance_service_pb2
-from stillpoint.disk.v1 import auto_snapshot_policy_pb2, disk_service_pb2, disk_snapshot_service_pb2
+from stillpoint.compute.v1 import account_service_pb2, instance_pb2, instance_service_pb2
+from stillpoint.disk.v1 import (
+    auto_snapshot_policy_pb2,
+    disk_pb2,
+    disk_service_pb2,
+    disk_snapshot_pb2,
+    disk_snapshot_service_pb2,
+)
 from stillpoint.disk.v1 import auto_snapshot_policy_service_pb2 as policy_service_pb2
-from stillpoint.snapshot.v1 import instance_snapshot_service_pb2
+from stillpoint.snapshot.v1 import instance_snapshot_pb2, instance_snapshot_service_pb2
 from stillpoint_cli.addresses import Service
 from tests.contract.cloud import MIB, Cloud, a_name, a_request_id, an_unknown_id
 from tests.contract.methods import LISTS, METHODS, MUTATIONS, Method
@@ -49,6 +55,17 @@ def create_instance(cloud: Cloud) -> Case:
         make(name=name, system_disk=disk, data_disks=[disk]),
         make(name=name, system_disk=missing),
         lambda: len(cloud.instances.ListInstances(listing).instances),
+    )
+
+
+def update_instance(cloud: Cloud) -> Case:
+    machine, make = cloud.an_instance(), instance_service_pb2.UpdateInstanceRequest
+    return Case(
+        cloud.instances.UpdateInstance,
+        make(instance=instance_pb2.Instance(id=machine.id, name="new")),
+        make(instance=instance_pb2.Instance(id=machine.id, name="newer")),
+        make(instance=instance_pb2.Instance(id=an_unknown_id("i"), name="new")),
+        lambda: cloud.events_of(Service.COMPUTE, machine.id).count("update_instance"),
     )
 
 
@@ -146,6 +163,17 @@ def create_disk(cloud: Cloud) -> Case:
     )
 
 
+def update_disk(cloud: Cloud) -> Case:
+    disk_id, make = cloud.a_disk(), disk_service_pb2.UpdateDiskRequest
+    return Case(
+        cloud.disks.UpdateDisk,
+        make(disk=disk_pb2.Disk(id=disk_id, name="new")),
+        make(disk=disk_pb2.Disk(id=disk_id, name="newer")),
+        make(disk=disk_pb2.Disk(id=an_unknown_id("disk"), name="new")),
+        lambda: cloud.events_of(Service.DISK, disk_id).count("update_disk"),
+    )
+
+
 def resize_disk(cloud: Cloud) -> Case:
     disk_id, make = cloud.a_disk(), disk_service_pb2.ResizeDiskRequest
     return Case(
@@ -188,6 +216,17 @@ def create_disk_snapshot(cloud: Cloud) -> Case:
         make(disk_id=disk_id, name="another name"),
         make(disk_id=an_unknown_id("disk")),
         lambda: len(cloud.snapshots_of(disk_id=disk_id)),
+    )
+
+
+def update_disk_snapshot(cloud: Cloud) -> Case:
+    snapshot_id, make = cloud.a_disk_snapshot(), disk_snapshot_service_pb2.UpdateDiskSnapshotRequest
+    return Case(
+        cloud.disk_snapshots.UpdateDiskSnapshot,
+        make(snapshot=disk_snapshot_pb2.DiskSnapshot(id=snapshot_id, labels={"a": "1", "b": "2", "c": "3"})),
+        make(snapshot=disk_snapshot_pb2.DiskSnapshot(id=snapshot_id, labels={"a": "1", "b": "2"})),
+        make(snapshot=disk_snapshot_pb2.DiskSnapshot(id=an_unknown_id("snap"), name="new")),
+        lambda: cloud.events_of(Service.DISK, snapshot_id).count("update_disk_snapshot"),
     )
 
 
@@ -260,6 +299,18 @@ def create_instance_snapshot(cloud: Cloud) -> Case:
     )
 
 
+def update_instance_snapshot(cloud: Cloud) -> Case:
+    whole = cloud.an_instance_snapshot(cloud.an_instance().id)
+    make = instance_snapshot_service_pb2.UpdateInstanceSnapshotRequest
+    return Case(
+        cloud.instance_snapshots.UpdateInstanceSnapshot,
+        make(instance_snapshot=instance_snapshot_pb2.InstanceSnapshot(id=whole.id, name="new")),
+        make(instance_snapshot=instance_snapshot_pb2.InstanceSnapshot(id=whole.id, name="newer")),
+        make(instance_snapshot=instance_snapshot_pb2.InstanceSnapshot(id=an_unknown_id("isnap"), name="new")),
+        lambda: cloud.events_of(Service.SNAPSHOT, whole.id).count("update_instance_snapshot"),
+    )
+
+
 def rollback_instance_snapshot(cloud: Cloud) -> Case:
     machine, running = cloud.an_instance(stopped=True), cloud.an_instance()
     whole, other = cloud.an_instance_snapshot(machine.id), cloud.an_instance_snapshot(machine.id)
@@ -301,6 +352,7 @@ def batch_delete_instance_snapshots(cloud: Cloud) -> Case:
 
 CASES = (
     create_instance,
+    update_instance,
     start_instance,
     stop_instance,
     delete_instance,
@@ -309,15 +361,18 @@ CASES = (
     rollback_disk_on_instance,
     set_account_standing,
     create_disk,
+    update_disk,
     resize_disk,
     rollback_disk,
     delete_disk,
     create_disk_snapshot,
+    update_disk_snapshot,
     delete_disk_snapshot,
     create_auto_snapshot_policy,
     update_auto_snapshot_policy,
     delete_auto_snapshot_policy,
     create_instance_snapshot,
+    update_instance_snapshot,
     rollback_instance_snapshot,
     delete_instance_snapshot,
     batch_delete_instance_snapshots,

@@ -15,15 +15,18 @@ from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot
 from stillpoint_cli.addresses import Service
 from svckit.clock import to_timestamp
 from tests.contract.cloud import Cloud, a_request_id
+from tests.contract.error_tables import DISK
 from tests.contract.inside import Inside
-from tests.contract.refusals import invalid
-from tests.contract.test_policies_at_work import PutClock
+from tests.contract.refusals import invalid, refused
+from tests.contract.resources import DISK_SNAPSHOT, INSTANCE_SNAPSHOT, Resource
+from tests.contract.test_policies_at_work import PutClock, delete
 from tests.contract.troubled import TroubledCloud
 from tests.support.waiting import eventually
 
 DAY = timedelta(days=1)
 FAR = Timestamp(seconds=4102444800)  # 2100
 NOW = datetime(2041, 5, 5, 12, tzinfo=UTC)
+each_kind = pytest.mark.parametrize("kind", [DISK_SNAPSHOT, INSTANCE_SNAPSHOT], ids=str)
 NO_TIMES = [
     Timestamp(seconds=1 << 60),
     Timestamp(seconds=-(1 << 60)),
@@ -132,6 +135,66 @@ class TestAsking:
         first = of_disk(troubled, disk_id, NOW + DAY, request_id)
         put_clock(NOW + 2 * DAY)
         assert of_disk(troubled, disk_id, NOW + DAY, request_id) == first
+
+
+class TestAskingAgain:
+    """Of UpdateDiskSnapshot and UpdateInstanceSnapshot."""
+
+    @each_kind
+    def test_a_snapshot_gets_a_time_another_one_and_none(self, cloud: Cloud, kind: Resource):
+        snapshot = kind.make(cloud)
+        for expire_time in (FAR, Timestamp(seconds=FAR.seconds + 1)):
+            changed = kind.update(cloud, {"id": snapshot.id, "expire_time": expire_time})
+            assert changed.expire_time == expire_time
+            assert changed.name == snapshot.name
+            assert kind.get(cloud, snapshot.id) == changed
+        assert kind.update(cloud, {"id": snapshot.id, "name": "renamed"}).HasField("expire_time")
+        assert not kind.update(cloud, {"id": snapshot.id}, "expire_time").HasField("expire_time")
+
+    @each_kind
+    def test_fails_when_the_expire_time_is_no_time_or_has_passed(self, cloud: Cloud, kind: Resource):
+        snapshot = kind.make(cloud)
+        for wrong in (*NO_TIMES, to_timestamp(datetime.now(UTC))):
+            with invalid(f"{kind.field}.expire_time"):
+                kind.update(cloud, {"id": snapshot.id, "name": "renamed", "expire_time": wrong})
+        assert kind.get(cloud, snapshot.id) == snapshot
+
+    @pytest.mark.parametrize("expire_time", [FAR, None])
+    def test_fails_when_the_snapshot_is_a_member_of_an_instance_snapshot(
+        self, cloud: Cloud, expire_time: Timestamp | None
+    ):
+        whole = cloud.an_instance_snapshot(cloud.an_instance().id)
+        [member] = whole.members
+        changed = {"id": member.snapshot_id, "name": "renamed", "expire_time": expire_time}
+        with refused("FAILED_PRECONDITION", "EXPIRY_NOT_OWN", DISK) as refusal:
+            DISK_SNAPSHOT.update(cloud, changed, "name", "expire_time")
+        assert refusal.metadata == {"snapshot_id": member.snapshot_id, "instance_snapshot_id": whole.id}
+        assert refusal.violations == [("EXPIRY_NOT_OWN", f"snapshot/{member.snapshot_id}")]
+        assert cloud.disk_snapshot(member.snapshot_id).name != "renamed"
+
+    def test_fails_when_a_policy_has_taken_the_snapshot(self, troubled: TroubledCloud, put_clock: PutClock):
+        policy = troubled.a_policy(troubled.a_disk())
+        put_clock(policy.next_slot_time.ToDatetime(UTC))
+        [result] = eventually(lambda: troubled.policy(policy.id).results, what="the slot")
+        with refused("FAILED_PRECONDITION", "EXPIRY_NOT_OWN", DISK) as refusal:
+            DISK_SNAPSHOT.update(troubled, {"id": result.snapshot_id, "expire_time": FAR})
+        assert refusal.metadata == {"snapshot_id": result.snapshot_id, "policy_id": policy.id}
+        renamed = DISK_SNAPSHOT.update(troubled, {"id": result.snapshot_id, "name": "renamed"})
+        assert (renamed.name, renamed.policy_id) == ("renamed", policy.id)
+        delete(troubled, policy.id)
+
+    def test_a_snapshot_that_got_more_time_stays_until_then(
+        self, troubled: TroubledCloud, put_clock: PutClock
+    ):
+        disk_id, witness = troubled.a_disk(), troubled.a_disk()
+        snapshot = of_disk(troubled, disk_id, NOW + DAY)
+        of_disk(troubled, witness, NOW + DAY)
+        DISK_SNAPSHOT.update(troubled, {"id": snapshot.id, "expire_time": to_timestamp(NOW + 3 * DAY)})
+        put_clock(NOW + 2 * DAY)
+        eventually(lambda: not snapshots_of(troubled, witness), what="the witness's expiry")
+        assert snapshots_of(troubled, disk_id) == [snapshot.id]
+        put_clock(NOW + 3 * DAY)
+        eventually(lambda: not snapshots_of(troubled, disk_id), what="its expiry")
 
 
 class TestExpiring:

@@ -128,6 +128,19 @@ def test_a_disk_is_attached_snapshotted_detached_copied_and_deleted(
     assert {each["id"] for each in stillpoint.rows("disk", "list")}.isdisjoint({disk, copy})
 
 
+def test_a_disk_is_renamed_labelled_and_found_by_its_label_and_its_age(stillpoint: CommandLine):
+    label = ("--label", "example.org/team=storage")
+    disk = stillpoint.json("disk", "create", "before", "--size", "1MiB", *label)["disk"]["id"]
+    stillpoint.out("disk", "update", disk, "--name", "after", "--description", "two\nlines")
+    card = stillpoint.out("disk", "show", disk)
+    assert all(part in card for part in ("after", "two", "lines", "example.org/team=storage"))
+    assert [each["id"] for each in stillpoint.rows("disk", "list", *label, "--since", "1h")] == [disk]
+    assert stillpoint.rows("disk", "list", *label, "--before", "1h") == []
+    stillpoint.out("disk", "update", disk, "--clear-labels")
+    assert stillpoint.rows("disk", "list", *label) == []
+    stillpoint.out("disk", "delete", disk)
+
+
 def test_a_member_cannot_be_deleted_alone_and_the_refusal_names_what_it_belongs_to(
     stillpoint: CommandLine, machine: Machine
 ):

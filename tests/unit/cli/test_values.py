@@ -3,7 +3,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stillpoint_cli.values import format_duration, format_size, format_time, parse_size
+from stillpoint_cli.values import format_duration, format_size, format_time, parse_moment, parse_size
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,31 @@ def test_what_is_not_clearly_a_size_is_refused(text: str):
 )
 def test_a_size_is_printed_in_its_largest_unit(size: int, text: str):
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("90s", datetime(2026, 5, 4, 11, 58, 30, tzinfo=UTC)),
+        ("30m", datetime(2026, 5, 4, 11, 30, tzinfo=UTC)),
+        ("2h", datetime(2026, 5, 4, 10, tzinfo=UTC)),
+        (" 7d ", datetime(2026, 4, 27, 12, tzinfo=UTC)),
+        ("2026-02-28T14:00:05.5Z", datetime(2026, 2, 28, 14, 0, 5, 500_000, tzinfo=UTC)),
+        ("2026-02-28T14:00+02:00", datetime(2026, 2, 28, 12, tzinfo=UTC)),
+        ("2026-02-28T14:00", datetime(2026, 2, 28, 14).astimezone(UTC)),
+        ("2026-02-28", datetime(2026, 2, 28).astimezone(UTC)),
+    ],
+)
+def test_a_time_is_read_as_iso_or_as_an_age(text: str, moment: datetime):
+    assert parse_moment(text, now=datetime(2026, 5, 4, 12, tzinfo=UTC)) == moment
+
+
+@pytest.mark.parametrize(
+    "text", ["", "yesterday", "2x", "h", "-2h", "1.5h", "14:00", "9999999999d", "2026-02-30"]
+)
+def test_what_is_no_time_is_refused(text: str):
+    with pytest.raises(ValueError, match="is not a time"):
+        parse_moment(text)
 
 
 def test_a_time_of_today_is_printed_without_its_date():
