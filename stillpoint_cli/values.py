@@ -7,8 +7,8 @@ from decimal import Decimal
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _UNITS = {"": 0, "b": 0, "kib": 1, "mib": 2, "gib": 3, "tib": 4}
-_AGE_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_AGE = re.compile(r"(\d+)([smhd])")
+_SPAN_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_SPAN = re.compile(r"(\d+)([smhd])")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 
@@ -38,15 +38,29 @@ def parse_moment(text: str, now: datetime | None = None) -> datetime:
     """An ISO date or time, local unless it says otherwise, or an age: `90s`, `30m`, `2h`, `7d`. Raises ValueError with a
     sentence for the user.
     """
-    age = _AGE.fullmatch(text.strip())
     try:
-        if age is not None:
-            return (now or datetime.now(UTC)) - timedelta(seconds=int(age[1]) * _AGE_SECONDS[age[2]])
-        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+        return _moment(text, now or datetime.now(UTC), direction=-1)
     except (ValueError, OverflowError) as error:
         raise ValueError(
             f"{text!r} is not a time: write 2026-02-28T14:00, or an age such as 90s, 30m, 2h, 7d"
         ) from error
+
+
+def parse_end(text: str, now: datetime | None = None) -> datetime:
+    """An ISO date or time, local unless it says otherwise, or a span from now: `90s`, `30m`, `12h`, `7d`. Raises ValueError
+    with a sentence for the user.
+    """
+    try:
+        return _moment(text, now or datetime.now(UTC), direction=1)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{text!r} is no end: write 2026-12-31T18:00, or a span such as 12h, 7d") from error
+
+
+def _moment(text: str, now: datetime, *, direction: int) -> datetime:
+    span = _SPAN.fullmatch(text.strip())
+    if span is None:
+        return datetime.fromisoformat(text.strip()).astimezone(UTC)
+    return now + direction * timedelta(seconds=int(span[1]) * _SPAN_SECONDS[span[2]])
 
 
 def format_time(time: Timestamp, now: datetime | None = None) -> str:

@@ -3,7 +3,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stillpoint_cli.values import format_duration, format_size, format_time, parse_moment, parse_size
+from stillpoint_cli.values import (
+    format_duration,
+    format_size,
+    format_time,
+    parse_end,
+    parse_moment,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -75,3 +82,13 @@ def test_a_time_that_is_not_set_is_empty():
 @pytest.mark.parametrize(("seconds", "text"), [(0.0123, "12 ms"), (3.21, "3.2 s"), (125.0, "2 min 5 s")])
 def test_a_duration_is_printed_in_fitting_units(seconds: float, text: str):
     assert format_duration(seconds) == text
+
+
+def test_an_end_is_a_time_or_a_span_from_now():
+    now = datetime(2026, 2, 28, 12, tzinfo=UTC)
+    assert parse_end("7d", now) == now + timedelta(days=7)
+    assert parse_end(" 90s ", now) == now + timedelta(seconds=90)
+    assert parse_end("2026-12-31T18:00+02:00", now) == datetime(2026, 12, 31, 16, tzinfo=UTC)
+    for wrong in ("", "7", "7w", "-1d", "tomorrow", "9999999999999d"):
+        with pytest.raises(ValueError, match=r"is no end: write 2026-12-31T18:00"):
+            parse_end(wrong, now)
