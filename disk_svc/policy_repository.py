@@ -117,7 +117,7 @@ def record_result(
 
 
 def snapshots_taken(session: Session, *, policy_id: str, disk_id: str) -> Sequence[DiskSnapshot]:
-    """What a policy has taken of a disk and is at rest, newest first, locked."""
+    """What a policy has taken of a disk and is at rest, oldest first, locked."""
     query = (
         sa.select(DiskSnapshot)
         .where(
@@ -125,7 +125,7 @@ def snapshots_taken(session: Session, *, policy_id: str, disk_id: str) -> Sequen
             DiskSnapshot.disk_id == disk_id,
             DiskSnapshot.state == SnapshotState.AVAILABLE,
         )
-        .order_by(DiskSnapshot.id.desc())
+        .order_by(DiskSnapshot.id)
         .with_for_update()
     )
     return session.scalars(query).all()

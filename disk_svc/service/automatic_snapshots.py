@@ -103,9 +103,10 @@ class AutomaticSnapshots:
     def _not_to_keep(
         self, session: Session, taken: Sequence[DiskSnapshot], keep_days: int | None, keep_count: int | None
     ) -> list[str]:
-        """`taken` is newest first. What is in use as a source right now is left for the next slot."""
+        """`taken` is oldest first. What is in use as a source right now is left for the next slot."""
         if keep_count is not None:
-            old = [snapshot.id for snapshot in taken[keep_count - 1 :]]
+            # One less: the new one is still to come.
+            old = [snapshot.id for snapshot in taken[: max(0, len(taken) - keep_count + 1)]]
         elif keep_days is not None:
             oldest = self._clock() - timedelta(days=keep_days)
             old = [snapshot.id for snapshot in taken if snapshot.create_time < oldest]

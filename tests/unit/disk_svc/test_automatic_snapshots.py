@@ -65,7 +65,7 @@ def prune(replica: Replica, disk_id: str, *, keep: int | None = None, days: int 
 
 
 def left(replica: Replica, disk_id: str) -> list[str]:
-    """The policy's snapshots that are AVAILABLE, newest first."""
+    """The policy's snapshots that are AVAILABLE, oldest first."""
     with replica.database.write() as session:
         taken = policy_repository.snapshots_taken(session, policy_id=POLICY, disk_id=disk_id)
         return [snapshot.id for snapshot in taken]
@@ -89,7 +89,7 @@ def test_a_step_that_is_repeated_late_deletes_nothing_more_than_it_did(replica: 
     assert prune(replica, disk_id, keep=2) == 1
     newest = take(replica, disk_id, 2)
     assert prune(replica, disk_id, keep=2) == 1
-    assert left(replica, disk_id) == [newest, snapshots[1]]
+    assert left(replica, disk_id) == [snapshots[1], newest]
 
 
 def test_what_a_crash_left_half_deleted_is_deleted_by_the_next_try(replica: Replica, store: DyingStore):
