@@ -244,6 +244,20 @@ class Cloud:
     def delete_disk(self, disk_id: str) -> None:
         self.finish(self.disks.DeleteDisk(disk_service_pb2.DeleteDiskRequest(disk_id=disk_id)).operation_id)
 
+    def delete_policies(self) -> None:
+        """All that any run of this suite has made."""
+        page = auto_snapshot_policy_service_pb2.ListAutoSnapshotPoliciesRequest(page_size=500)
+        while True:
+            answer = self.policies.ListAutoSnapshotPolicies(page)
+            for policy in answer.policies:
+                if policy.name.startswith("contract-"):
+                    self.policies.DeleteAutoSnapshotPolicy(
+                        auto_snapshot_policy_service_pb2.DeleteAutoSnapshotPolicyRequest(policy_id=policy.id)
+                    )
+            page.page_token = answer.next_page_token
+            if not page.page_token:
+                return
+
     def roll_back(self, instance_snapshot_id: str) -> None:
         answer = self.instance_snapshots.RollbackInstanceSnapshot(
             instance_snapshot_service_pb2.RollbackInstanceSnapshotRequest(

@@ -5,7 +5,7 @@
     pytest tests/contract --target compute=host:port,disk=host:port,snapshot=host:port
 
 Against a target, tests that need the internal ports, or a service that fails on purpose, are skipped and say so. The
-suite leaves what it made there, under names that begin with `contract-`.
+suite leaves what it made there, under names that begin with `contract-`, but for policies, which would go on.
 """
 
 from collections.abc import Iterator
@@ -57,6 +57,7 @@ def cloud(
     if target is not None:
         with closing(Cloud(target, observed)) as cloud:
             yield cloud
+            cloud.delete_policies()
         return
     folder = tmp_path_factory.mktemp(f"contract-{database_kind}")
     # Few slots, so that filling them is quick.
