@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from disk_svc import convert, policy_repository
 from disk_svc.service.policies import Policies
 from disk_svc.service.realm import Realm
@@ -94,7 +96,7 @@ class AutoSnapshotPolicyServicer(auto_snapshot_policy_service_pb2_grpc.AutoSnaps
             check.request_id(request.request_id)
             check.resource_id("policy_id", request.policy_id)
 
-        def change(session: Any) -> pb.DeleteAutoSnapshotPolicyResponse:
+        def change(session: Session) -> pb.DeleteAutoSnapshotPolicyResponse:
             self._policies.delete(session, request.policy_id)
             return pb.DeleteAutoSnapshotPolicyResponse()
 
