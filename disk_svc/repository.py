@@ -21,6 +21,27 @@ _SNAPSHOTS = table_of(DiskSnapshot)
 _POINTS = table_of(ConsistencyPoint)
 _RESERVATIONS = table_of(Reservation)
 
+# Disks and snapshots alike
+
+
+def describe(
+    session: Session,
+    resource: type[Disk] | type[DiskSnapshot],
+    *,
+    account_id: str,
+    region: str,
+    resource_id: str,
+    changes: Mapping[str, Any],
+) -> bool:
+    """Change what a disk or a snapshot is called and labelled, in whatever state; False when it is not there."""
+    done = session.execute(
+        sa.update(table_of(resource))
+        .where(resource.id == resource_id, resource.account_id == account_id, resource.region == region)
+        .values(update_time=utc_now(), **changes)
+    )
+    return rows_changed(done) == 1
+
+
 # Disks
 
 
@@ -87,18 +108,6 @@ def list_disks(
     if source_snapshot_id:
         query = query.where(Disk.source_snapshot_id == source_snapshot_id)
     return paging.fetch(session, narrowing.apply(query, Disk), Disk.id, page)
-
-
-def describe_disk(
-    session: Session, *, account_id: str, region: str, disk_id: str, changes: Mapping[str, Any]
-) -> bool:
-    """Change what a disk is called and labelled, in whatever state; False when it is not there."""
-    done = session.execute(
-        sa.update(_DISKS)
-        .where(_DISKS.c.id == disk_id, _DISKS.c.account_id == account_id, _DISKS.c.region == region)
-        .values(update_time=utc_now(), **changes)
-    )
-    return rows_changed(done) == 1
 
 
 def set_task(session: Session, disk_ids: Collection[str], task: Task, operation_id: str) -> bool:
@@ -257,22 +266,6 @@ def list_snapshots(
     if kind:
         query = query.where(DiskSnapshot.kind == kind)
     return paging.fetch(session, narrowing.apply(query, DiskSnapshot), DiskSnapshot.id, page)
-
-
-def describe_snapshot(
-    session: Session, *, account_id: str, region: str, snapshot_id: str, changes: Mapping[str, Any]
-) -> bool:
-    """Change what a snapshot is called and labelled, in whatever state; False when it is not there."""
-    done = session.execute(
-        sa.update(_SNAPSHOTS)
-        .where(
-            _SNAPSHOTS.c.id == snapshot_id,
-            _SNAPSHOTS.c.account_id == account_id,
-            _SNAPSHOTS.c.region == region,
-        )
-        .values(update_time=utc_now(), **changes)
-    )
-    return rows_changed(done) == 1
 
 
 def expired_snapshots(session: Session, *, region: str, now: datetime, limit: int) -> Sequence[DiskSnapshot]:

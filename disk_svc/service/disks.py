@@ -96,11 +96,12 @@ class Disks:
 
     def update(self, session: Session, disk_id: str, changes: Mapping[str, Any]) -> Disk:
         """What it is called and labelled: allowed in every state, because nothing depends on it."""
-        if not repository.describe_disk(
+        if not repository.describe(
             session,
+            Disk,
             account_id=current_caller().account_id,
             region=self._realm.region,
-            disk_id=disk_id,
+            resource_id=disk_id,
             changes=changes,
         ):
             raise DiskNotFound(disk_id)

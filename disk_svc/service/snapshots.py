@@ -88,11 +88,12 @@ class Snapshots:
             if snapshot.instance_snapshot_id or snapshot.kind == Kind.AUTOMATIC:
                 raise ExpiryNotOwn(snapshot)
             must_be_ahead("snapshot.expire_time", changes["expire_time"], self._clock())
-        if not repository.describe_snapshot(
+        if not repository.describe(
             session,
+            DiskSnapshot,
             account_id=current_caller().account_id,
             region=self._realm.region,
-            snapshot_id=snapshot_id,
+            resource_id=snapshot_id,
             changes=changes,
         ):
             raise SnapshotNotFound(snapshot_id)
