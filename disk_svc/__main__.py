@@ -1,20 +1,27 @@
 """Composition root of disk_svc: settings, database, block store, saga engine, servers. No logic."""
 
-from disk_svc import sagas
+from disk_svc import policy_saga, sagas
 from disk_svc.block_servicer import BlockServicer
 from disk_svc.blockstore import BlockStore, LmdbBlockStore, StoreError
 from disk_svc.models import DiskTable
 from disk_svc.participant_servicer import ParticipantServicer
+from disk_svc.policy_servicer import AutoSnapshotPolicyServicer
+from disk_svc.service.automatic_snapshots import AutomaticSnapshots
 from disk_svc.service.blocks import Blocks
 from disk_svc.service.disks import Disks
+from disk_svc.service.expiry import Expiry
 from disk_svc.service.points import Points
+from disk_svc.service.policies import Policies
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Deletions, Rollbacks
+from disk_svc.service.scheduler import Scheduler
 from disk_svc.service.snapshots import Snapshots
 from disk_svc.servicer import DiskServicer, DiskSnapshotServicer
 from disk_svc.settings import Settings
 from disk_svc.states import Kind
 from stillpoint.disk.v1 import (
+    auto_snapshot_policy_service_pb2,
+    auto_snapshot_policy_service_pb2_grpc,
     block_service_pb2,
     block_service_pb2_grpc,
     disk_service_pb2,
@@ -25,10 +32,12 @@ from stillpoint.disk.v1 import (
     participant_service_pb2_grpc,
 )
 from svckit import operations
+from svckit.clock import Clock, utc_now
 from svckit.database import Database
 from svckit.logs import configure_logging
 from svckit.memory import keep_large_buffers
 from svckit.mutations import Mutations
+from svckit.recurring import Recurring
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
 from svckit.startup import CannotStart, run_main
@@ -45,8 +54,8 @@ def main() -> None:
     serve(settings, store)
 
 
-def serve(settings: Settings, store: BlockStore) -> None:
-    """Serve over any block store until SIGTERM, then close it."""
+def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None:
+    """Serve over any block store until SIGTERM, then close it. `clock` says what has come due."""
     configure_logging(service="disk_svc", level=settings.log_level, form=settings.log_format)
     database = Database(settings.database_url, connections=settings.database_connections)
     database.create_tables(SharedTable, DiskTable)
@@ -57,11 +66,16 @@ def serve(settings: Settings, store: BlockStore) -> None:
     realm = Realm(database, store, settings.region, quotas)
     disks = Disks(realm)
     points = Points(realm)
-    snapshots = Snapshots(realm, disks, points)
+    snapshots = Snapshots(realm, disks, points, clock)
     rollbacks = Rollbacks(realm)
+    policies = Policies(realm, clock)
+    automatic = AutomaticSnapshots(realm, disks, points, clock)
     engine = SagaEngine(
         database,
-        sagas.definitions(realm, disks, points, snapshots, rollbacks),
+        [
+            *sagas.definitions(realm, disks, points, snapshots, rollbacks),
+            policy_saga.definition(automatic, points),
+        ],
         operation_prefix="op-d",
         region=settings.region,
         workers=settings.saga_workers,
@@ -83,6 +97,11 @@ def serve(settings: Settings, store: BlockStore) -> None:
                 disk_snapshot_service_pb2.DESCRIPTOR.services_by_name["DiskSnapshotService"],
             ),
             Registration(
+                auto_snapshot_policy_service_pb2_grpc.add_AutoSnapshotPolicyServiceServicer_to_server,
+                AutoSnapshotPolicyServicer(realm, policies, mutations),
+                auto_snapshot_policy_service_pb2.DESCRIPTOR.services_by_name["AutoSnapshotPolicyService"],
+            ),
+            Registration(
                 block_service_pb2_grpc.add_BlockServiceServicer_to_server,
                 BlockServicer(Blocks(realm, disks, snapshots)),
                 block_service_pb2.DESCRIPTOR.services_by_name["BlockService"],
@@ -95,6 +114,10 @@ def serve(settings: Settings, store: BlockStore) -> None:
                 ParticipantServicer(realm, disks, points, rollbacks, Deletions(realm)),
                 participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"],
             ),
+        ],
+        recurring=[
+            Recurring("policies", Scheduler(realm, mutations, clock).round, settings.round_seconds),
+            Recurring("expiry", Expiry(realm, snapshots, mutations, clock).round, settings.round_seconds),
         ],
         forget=store.forget,
         close=store.close,

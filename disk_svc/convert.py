@@ -4,12 +4,20 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from disk_svc.blockstore import Extent
-from disk_svc.models import Disk, DiskSnapshot
+from disk_svc.models import AutoSnapshotPolicy, Disk, DiskSnapshot, PolicyDisk
 from disk_svc.service.disks import InstanceDisk
 from disk_svc.service.points import Member, SealResult
 from disk_svc.states import Kind, Role
-from stillpoint.disk.v1 import block_service_pb2, disk_pb2, disk_snapshot_pb2, participant_service_pb2
+from stillpoint.disk.v1 import (
+    auto_snapshot_policy_pb2,
+    block_service_pb2,
+    disk_pb2,
+    disk_snapshot_pb2,
+    participant_service_pb2,
+)
 from svckit.clock import to_timestamp
+from svckit.errors import Refusal
+from svckit.operations import error_of
 
 
 def disk(row: Disk, slots_taken: Mapping[tuple[str, Kind], int], quotas: Mapping[Kind, int]) -> disk_pb2.Disk:
@@ -64,6 +72,8 @@ def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
         update_time=to_timestamp(row.update_time),
         description=row.description,
         labels=row.labels,
+        expire_time=to_timestamp(row.expire_time),
+        policy_id=row.policy_id,
     )
 
 
@@ -75,6 +85,40 @@ def snapshot_state(value: "disk_snapshot_pb2.DiskSnapshot.State.ValueType") -> s
 def snapshot_kind(value: "disk_snapshot_pb2.DiskSnapshot.Kind.ValueType") -> str:
     """Empty for UNSPECIFIED."""
     return "" if value == 0 else disk_snapshot_pb2.DiskSnapshot.Kind.Name(value).removeprefix("KIND_")
+
+
+def policy(row: AutoSnapshotPolicy) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+    message = auto_snapshot_policy_pb2.AutoSnapshotPolicy(
+        id=row.id,
+        name=row.name,
+        account_id=row.account_id,
+        region=row.region,
+        weekdays=[auto_snapshot_policy_pb2.Weekday.ValueType(weekday) for weekday in row.weekdays],
+        hours=row.hours,
+        time_zone=row.time_zone,
+        disk_ids=[disk.disk_id for disk in row.disks],
+        next_slot_time=to_timestamp(row.next_slot_time),
+        results=[_policy_result(disk) for disk in row.disks if disk.slot_time is not None],
+        create_time=to_timestamp(row.create_time),
+        update_time=to_timestamp(row.update_time),
+    )
+    if row.retention_days is not None:
+        message.retention_days = row.retention_days
+    if row.retention_count is not None:
+        message.retention_count = row.retention_count
+    return message
+
+
+def _policy_result(row: PolicyDisk) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy.Result:
+    return auto_snapshot_policy_pb2.AutoSnapshotPolicy.Result(
+        disk_id=row.disk_id,
+        slot_time=to_timestamp(row.slot_time),
+        operation_id=row.operation_id,
+        snapshot_id=row.snapshot_id,
+        error=error_of(Refusal.from_bytes(row.error)) if row.error else None,
+        pruned_count=row.pruned_count,
+        end_time=to_timestamp(row.end_time),
+    )
 
 
 def instance_disk(message: participant_service_pb2.InstanceDisk) -> InstanceDisk:

@@ -15,7 +15,9 @@ DiskRefusal
 ├── WriterFenced             ABORTED
 ├── StoreFull                RESOURCE_EXHAUSTED
 ├── BytesLost                DATA_LOSS
-└── InstanceHasNoDisks       NOT_FOUND
+├── InstanceHasNoDisks       NOT_FOUND
+├── ExpiryNotOwn             FAILED_PRECONDITION
+└── PolicyNotFound           NOT_FOUND
 
 `refusing()` turns what the block store raises into these.
 """
@@ -219,6 +221,36 @@ class InstanceHasNoDisks(DiskRefusal):
 
     def __init__(self, instance_id: str) -> None:
         super().__init__(f"no disk is on instance {instance_id}", metadata={"instance_id": instance_id})
+
+
+class ExpiryNotOwn(DiskRefusal):
+    reason = "EXPIRY_NOT_OWN"
+
+    def __init__(self, snapshot: DiskSnapshot) -> None:
+        if snapshot.instance_snapshot_id:
+            owner = {"instance_snapshot_id": snapshot.instance_snapshot_id}
+            message = (
+                f"disk snapshot {snapshot.id} goes with instance snapshot {snapshot.instance_snapshot_id}"
+            )
+        else:
+            owner = {"policy_id": snapshot.policy_id}
+            message = f"disk snapshot {snapshot.id} goes by automatic snapshot policy {snapshot.policy_id}"
+        message += ", and does not expire on its own"
+        super().__init__(
+            message,
+            metadata={"snapshot_id": snapshot.id, **owner},
+            preconditions=[Violation(self.reason, f"snapshot/{snapshot.id}", message)],
+        )
+
+
+class PolicyNotFound(DiskRefusal):
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "AUTO_SNAPSHOT_POLICY_NOT_FOUND"
+
+    def __init__(self, policy_id: str) -> None:
+        super().__init__(
+            f"automatic snapshot policy {policy_id} does not exist", metadata={"policy_id": policy_id}
+        )
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from disk_svc.states import Attachment, Kind, PointState, Purpose, Role, SnapshotState, Task
 from svckit.database import UtcDateTime
@@ -71,6 +71,14 @@ class DiskSnapshot(DiskTable):
         sa.Index("snapshots_by_instance_snapshot", "account_id", "instance_snapshot_id", "id"),
         sa.Index("snapshots_by_point", "point_key"),
         sa.Index("snapshots_by_operation", "operation_id"),
+        sa.Index("snapshots_by_policy", "policy_id", "disk_id"),
+        # Only of those that do, so that looking for what is due costs what is due.
+        sa.Index(
+            "snapshots_that_expire",
+            "expire_time",
+            sqlite_where=sa.text("expire_time IS NOT NULL"),
+            postgresql_where=sa.text("expire_time IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -86,7 +94,10 @@ class DiskSnapshot(DiskTable):
     instance_snapshot_id: Mapped[str]
     point_key: Mapped[str]
     operation_id: Mapped[str]
+    policy_id: Mapped[str]
+    """The policy that made it, and may be gone; empty for a manual one."""
     cut_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    expire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
 
@@ -114,3 +125,48 @@ class Reservation(DiskTable):
     targets: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON)
     """`disk_id` and `snapshot_id` of each."""
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class PolicyDisk(DiskTable):
+    """A disk of a policy, and what came of the policy's latest slot on it. Without `slot_time`, nothing yet."""
+
+    __tablename__ = "auto_snapshot_policy_disks"
+    __table_args__ = (sa.Index("policies_by_disk", "disk_id"),)
+
+    policy_id: Mapped[str] = mapped_column(
+        sa.ForeignKey("auto_snapshot_policies.id", ondelete="CASCADE"), primary_key=True
+    )
+    disk_id: Mapped[str] = mapped_column(primary_key=True)
+    slot_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    operation_id: Mapped[str]
+    snapshot_id: Mapped[str]
+    error: Mapped[bytes | None]
+    """The google.rpc.Status of what turned it back."""
+    pruned_count: Mapped[int]
+    end_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AutoSnapshotPolicy(DiskTable):
+    """An automatic snapshot policy. Whoever moves `next_slot_time` on has taken that slot, and nobody else has."""
+
+    __tablename__ = "auto_snapshot_policies"
+    __table_args__ = (
+        sa.Index("policies_by_account", "account_id", "id"),
+        sa.Index("policies_by_next_slot", "next_slot_time"),
+        sa.CheckConstraint("retention_days IS NULL OR retention_count IS NULL", name="one_retention"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    account_id: Mapped[str]
+    region: Mapped[str]
+    weekdays: Mapped[list[int]] = mapped_column(sa.JSON)
+    """1 is Monday."""
+    hours: Mapped[list[int]] = mapped_column(sa.JSON)
+    time_zone: Mapped[str]
+    retention_days: Mapped[int | None]
+    retention_count: Mapped[int | None]
+    next_slot_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    disks: Mapped[list[PolicyDisk]] = relationship(order_by=PolicyDisk.disk_id, lazy="selectin")

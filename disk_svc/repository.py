@@ -3,13 +3,14 @@ conditional all the same.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from disk_svc.models import ConsistencyPoint, Disk, DiskSnapshot, Reservation
-from disk_svc.states import HOLDS_SLOT, Attachment, Kind, PointState, Purpose, SnapshotState, Task
+from disk_svc.states import DELETABLE, HOLDS_SLOT, Attachment, Kind, PointState, Purpose, SnapshotState, Task
 from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import rows_changed, table_of
@@ -190,7 +191,15 @@ def add_snapshots(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     session.execute(
         sa.insert(_SNAPSHOTS),
         [
-            {"state": SnapshotState.CREATING, "cut_time": None, "create_time": now, "update_time": now, **row}
+            {
+                "state": SnapshotState.CREATING,
+                "policy_id": "",
+                "cut_time": None,
+                "expire_time": None,
+                "create_time": now,
+                "update_time": now,
+                **row,
+            }
             for row in rows
         ],
     )
@@ -262,6 +271,19 @@ def list_snapshots(
     if kind:
         query = query.where(DiskSnapshot.kind == kind)
     return paging.fetch(session, narrowing.apply(query, DiskSnapshot), DiskSnapshot.id, page)
+
+
+def expired_snapshots(session: Session, *, region: str, now: datetime, limit: int) -> Sequence[DiskSnapshot]:
+    """Those whose time has come and that may be deleted, the longest overdue first."""
+    query = (
+        sa.select(DiskSnapshot)
+        .where(
+            DiskSnapshot.expire_time <= now, DiskSnapshot.region == region, DiskSnapshot.state.in_(DELETABLE)
+        )
+        .order_by(DiskSnapshot.expire_time)
+        .limit(limit)
+    )
+    return session.scalars(query).all()
 
 
 def slots_taken(session: Session, disk_ids: Collection[str]) -> dict[tuple[str, Kind], int]:

@@ -171,6 +171,9 @@ class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceSer
             check.name("name", request.name, required=False)
             check.description("description", request.description)
             check.labels("labels", request.labels)
+            expire_time = (
+                check.moment("expire_time", request.expire_time) if request.HasField("expire_time") else None
+            )
         return await self._mutations.saga(
             request,
             lambda session, operation_id: self._snapshots.create(
@@ -180,6 +183,7 @@ class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceSer
                 name=request.name,
                 description=request.description,
                 labels=dict(request.labels),
+                expire_time=expire_time,
             ),
             disk_snapshot_service_pb2.CreateDiskSnapshotResponse,
         )
@@ -229,7 +233,9 @@ class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceSer
         with Checks() as check:
             check.request_id(request.request_id)
             check.resource_id("snapshot.id", request.snapshot.id)
-            changes = updates.changes(check, "snapshot", request.snapshot, request.update_mask)
+            changes = updates.changes(
+                check, "snapshot", request.snapshot, request.update_mask, updates.EXPIRING
+            )
         return self._mutations.direct(
             request,
             request.snapshot.id,

@@ -19,3 +19,8 @@ class Settings(ServiceSettings):
     store_path: Path = Path("var/store")
     manual_snapshots_per_disk: int = Field(default=256, ge=1)
     automatic_snapshots_per_disk: int = Field(default=256, ge=1)
+    round_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="how often the service looks for what has come due: slots of policies, snapshots that expire",
+    )

@@ -2,6 +2,7 @@
 
 from snapshot_svc import sagas
 from snapshot_svc.clients import Disks, Instances
+from snapshot_svc.expiry import Expiry
 from snapshot_svc.models import SnapshotTable
 from snapshot_svc.service import SnapshotService
 from snapshot_svc.servicer import InstanceSnapshotServicer
@@ -10,9 +11,11 @@ from snapshot_svc.validations import Validations
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2, instance_snapshot_service_pb2_grpc
 from svckit import operations
 from svckit.calls import open_channel
+from svckit.clock import Clock, utc_now
 from svckit.database import Database
 from svckit.logs import configure_logging
 from svckit.mutations import Mutations
+from svckit.recurring import Recurring
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
 from svckit.startup import run_main
@@ -20,11 +23,15 @@ from svckit.tables import SharedTable
 
 
 def main() -> None:
-    settings = Settings()
+    serve(Settings())
+
+
+def serve(settings: Settings, clock: Clock = utc_now) -> None:
+    """Serve until SIGTERM. `clock` says what has expired."""
     configure_logging(service="snapshot_svc", level=settings.log_level, form=settings.log_format)
     database = Database(settings.database_url, connections=settings.database_connections)
     database.create_tables(SharedTable, SnapshotTable)
-    service = SnapshotService(settings.region)
+    service = SnapshotService(settings.region, clock)
     instances = Instances(open_channel(settings.compute_address))
     disks = Disks(open_channel(settings.disk_address))
     engine = SagaEngine(
@@ -36,6 +43,7 @@ def main() -> None:
         lease_seconds=settings.saga_lease_seconds,
     )
     mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
+    expiry = Expiry(service, mutations, database, settings.region, clock)
     validations = Validations(service, database, instances, disks, settings.region)
     run_service(
         settings,
@@ -49,6 +57,7 @@ def main() -> None:
             *operations.registrations(engine),
         ],
         internal=[],
+        recurring=[Recurring("expiry", expiry.round, settings.round_seconds)],
     )
 
 

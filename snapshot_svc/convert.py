@@ -35,6 +35,7 @@ def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSn
         update_time=to_timestamp(row.update_time),
         description=row.description,
         labels=row.labels,
+        expire_time=to_timestamp(row.expire_time),
     )
 
 

@@ -39,6 +39,13 @@ class InstanceSnapshot(SnapshotTable):
     __table_args__ = (
         sa.Index("instance_snapshots_by_account", "account_id", "id"),
         sa.Index("instance_snapshots_by_instance", "account_id", "instance_id", "id"),
+        # Only of those that do, so that looking for what is due costs what is due.
+        sa.Index(
+            "instance_snapshots_that_expire",
+            "expire_time",
+            sqlite_where=sa.text("expire_time IS NOT NULL"),
+            postgresql_where=sa.text("expire_time IS NOT NULL"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -53,6 +60,7 @@ class InstanceSnapshot(SnapshotTable):
     operation_id: Mapped[str]
     """The operation that works on it; empty when none does."""
     cut_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    expire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
     members: Mapped[list[Member]] = relationship(order_by=Member.position, lazy="selectin")

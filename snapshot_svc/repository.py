@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from snapshot_svc.models import InstanceSnapshot, Member
-from snapshot_svc.states import State
+from snapshot_svc.states import CAN_BE_DELETED, State
 from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import rows_changed, table_of
@@ -34,17 +34,16 @@ def add(session: Session, **values: Any) -> None:
 
 
 def find(
-    session: Session, *, account_id: str, region: str, instance_snapshot_id: str
+    session: Session, *, account_id: str, region: str, instance_snapshot_id: str, lock: bool = False
 ) -> InstanceSnapshot | None:
     """One that has had its moment: before that it is not there yet."""
-    return session.scalar(
-        sa.select(InstanceSnapshot).where(
-            InstanceSnapshot.id == instance_snapshot_id,
-            InstanceSnapshot.account_id == account_id,
-            InstanceSnapshot.region == region,
-            InstanceSnapshot.cut_time.is_not(None),
-        )
+    query = sa.select(InstanceSnapshot).where(
+        InstanceSnapshot.id == instance_snapshot_id,
+        InstanceSnapshot.account_id == account_id,
+        InstanceSnapshot.region == region,
+        InstanceSnapshot.cut_time.is_not(None),
     )
+    return session.scalar(query.with_for_update() if lock else query)
 
 
 def list_snapshots(
@@ -88,6 +87,22 @@ def describe(
         .values(update_time=utc_now(), **changes)
     )
     return rows_changed(done) == 1
+
+
+def expired(session: Session, *, region: str, now: datetime, limit: int) -> Sequence[InstanceSnapshot]:
+    """Those whose time has come and that may be deleted, the longest overdue first."""
+    query = (
+        sa.select(InstanceSnapshot)
+        .where(
+            InstanceSnapshot.expire_time <= now,
+            InstanceSnapshot.region == region,
+            InstanceSnapshot.state.in_(CAN_BE_DELETED),
+            InstanceSnapshot.operation_id == "",
+        )
+        .order_by(InstanceSnapshot.expire_time)
+        .limit(limit)
+    )
+    return session.scalars(query).all()
 
 
 def take(

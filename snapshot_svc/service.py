@@ -1,6 +1,7 @@
 """The use cases of snapshot_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -10,8 +11,10 @@ from snapshot_svc.errors import DisksNotMembers, InstanceSnapshotInState, Instan
 from snapshot_svc.models import InstanceSnapshot
 from snapshot_svc.states import CAN_BE_DELETED, CAN_ROLL_BACK, State
 from svckit.caller import current_caller
+from svckit.clock import Clock
 from svckit.ids import new_id
 from svckit.mutations import SagaStart
+from svckit.validation import must_be_ahead
 
 
 class SnapshotService:
@@ -20,17 +23,24 @@ class SnapshotService:
     spec.md: "Just like disk snapshots, Instance Snapshots are region-specific."
     """
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, clock: Clock) -> None:
         self._region = region
+        self._clock = clock
 
     def get(
-        self, session: Session, instance_snapshot_id: str, account_id: str | None = None
+        self,
+        session: Session,
+        instance_snapshot_id: str,
+        account_id: str | None = None,
+        *,
+        lock: bool = False,
     ) -> InstanceSnapshot:
         snapshot = repository.find(
             session,
             account_id=account_id or current_caller().account_id,
             region=self._region,
             instance_snapshot_id=instance_snapshot_id,
+            lock=lock,
         )
         if snapshot is None:
             raise InstanceSnapshotNotFound(instance_snapshot_id)
@@ -46,8 +56,10 @@ class SnapshotService:
         name: str,
         description: str,
         labels: Mapping[str, str],
+        expire_time: datetime | None,
     ) -> SagaStart:
         """Of an instance, or of the one that a disk is on; the other id is empty."""
+        self.check_expiry(expire_time)
         instance_snapshot_id = new_id("isnap")
         repository.add(
             session,
@@ -59,6 +71,7 @@ class SnapshotService:
             region=self._region,
             instance_id=instance_id,
             operation_id=operation_id,
+            expire_time=expire_time,
         )
         return SagaStart(
             "create_instance_snapshot_from_disk" if disk_id else "create_instance_snapshot",
@@ -66,10 +79,14 @@ class SnapshotService:
             {"instance_id": instance_id, "disk_id": disk_id, "name": name},
         )
 
+    def check_expiry(self, expire_time: datetime | None) -> None:
+        must_be_ahead("expire_time", expire_time, self._clock())
+
     def update(
         self, session: Session, instance_snapshot_id: str, changes: Mapping[str, Any]
     ) -> InstanceSnapshot:
-        """What it is called and labelled: allowed in every state, because nothing depends on it."""
+        """What it is called and labelled, and when it expires: allowed in every state, because no operation depends on it."""
+        must_be_ahead("instance_snapshot.expire_time", changes.get("expire_time"), self._clock())
         if not repository.describe(
             session,
             account_id=current_caller().account_id,

@@ -50,12 +50,16 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
             check.name("name", request.name, required=False)
             check.description("description", request.description)
             check.labels("labels", request.labels)
+            expire_time = (
+                check.moment("expire_time", request.expire_time) if request.HasField("expire_time") else None
+            )
         arguments: dict[str, Any] = {
             "instance_id": request.instance_id,
             "disk_id": request.disk_id,
             "name": request.name,
             "description": request.description,
             "labels": dict(request.labels),
+            "expire_time": expire_time,
         }
         if request.validate_only:
             snapshot = await asyncio.to_thread(self._validations.create, **arguments)
@@ -109,7 +113,11 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
             check.request_id(request.request_id)
             check.resource_id("instance_snapshot.id", request.instance_snapshot.id)
             changes = updates.changes(
-                check, "instance_snapshot", request.instance_snapshot, request.update_mask
+                check,
+                "instance_snapshot",
+                request.instance_snapshot,
+                request.update_mask,
+                updates.EXPIRING,
             )
         return self._mutations.direct(
             request,

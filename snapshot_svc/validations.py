@@ -4,7 +4,7 @@ change nothing. There is no row, no operation and no event; the next moment may 
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from snapshot_svc.clients import Disks, Instances, instance_of
@@ -38,9 +38,17 @@ class Validations:
         self._region = region
 
     def create(
-        self, *, instance_id: str, disk_id: str, name: str, description: str, labels: Mapping[str, str]
+        self,
+        *,
+        instance_id: str,
+        disk_id: str,
+        name: str,
+        description: str,
+        labels: Mapping[str, str],
+        expire_time: datetime | None,
     ) -> InstanceSnapshot:
         """The snapshot that there would be, as a row that is in no table."""
+        self._service.check_expiry(expire_time)
 
         def ask(run: Run) -> InstanceSnapshot:
             if disk_id:
@@ -53,6 +61,7 @@ class Validations:
                 account_id=run.account_id,
                 region=self._region,
                 instance_id=instance_of(run),
+                expire_time=expire_time,
                 members=[Member(**member) for member in self._disks.check_point(run)],
             )
 

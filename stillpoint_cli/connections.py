@@ -15,6 +15,7 @@ import typer
 
 from stillpoint.compute.v1.account_service_pb2_grpc import AccountServiceStub
 from stillpoint.compute.v1.instance_service_pb2_grpc import InstanceServiceStub
+from stillpoint.disk.v1.auto_snapshot_policy_service_pb2_grpc import AutoSnapshotPolicyServiceStub
 from stillpoint.disk.v1.block_service_pb2_grpc import BlockServiceStub
 from stillpoint.disk.v1.disk_service_pb2_grpc import DiskServiceStub
 from stillpoint.disk.v1.disk_snapshot_service_pb2_grpc import DiskSnapshotServiceStub
@@ -79,6 +80,10 @@ class Connections:
     @property
     def disk_snapshots(self) -> DiskSnapshotServiceStub:
         return DiskSnapshotServiceStub(self.public(Service.DISK))
+
+    @property
+    def policies(self) -> AutoSnapshotPolicyServiceStub:
+        return AutoSnapshotPolicyServiceStub(self.public(Service.DISK))
 
     @property
     def blocks(self) -> BlockServiceStub:

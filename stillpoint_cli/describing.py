@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
+from stillpoint_cli.keeping import Kept
 from stillpoint_cli.output import printable
 from stillpoint_cli.values import parse_moment
 
@@ -114,6 +115,7 @@ def change(
     description: str | None,
     labels: Sequence[Label] | None,
     clear_labels: bool,
+    keep: Kept | None = None,
 ) -> FieldMask:
     """Put what was given into the resource of an update; returns the update's mask."""
     given: Mapping[str, Any] = {
@@ -122,8 +124,10 @@ def change(
         "labels": label_map(labels) if labels or clear_labels else None,
     }
     changed = {field: value for field, value in given.items() if value is not None}
+    if keep is not None:
+        changed["expire_time"] = keep.until
     if not changed:
-        raise typer.BadParameter("nothing to change: give --name, --description, --label or --clear-labels")
+        raise typer.BadParameter("nothing to change; --help lists what can be")
     resource.MergeFrom(type(resource)(**changed))
     return FieldMask(paths=changed)
 

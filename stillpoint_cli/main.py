@@ -18,6 +18,7 @@ COMMANDS = {
     "instance": "Machines: create, list, update, start, stop, attach disks, delete.",
     "disk": "Disks: create, import, export, snapshot, delete.",
     "snapshot": "Snapshots of whole machines: create, roll back, delete.",
+    "policy": "Automatic snapshots: of which disks, when, and how long they are kept.",
     "operation": "What runs behind a request: list, show, watch, retry.",
     "events": "List what happened, newest first.",
     "account": "The standing of an account: show it, set it.",

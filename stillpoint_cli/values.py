@@ -7,8 +7,8 @@ from decimal import Decimal
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _UNITS = {"": 0, "b": 0, "kib": 1, "mib": 2, "gib": 3, "tib": 4}
-_AGO = re.compile(r"(\d+)([smhd])")
-_AGO_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_SPAN = re.compile(r"(\d+)([smhd])")
+_SPAN_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _TIME_OF_DAY = re.compile(r"\d\d:\d\d(:\d\d)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
@@ -49,21 +49,33 @@ def parse_moment(text: str, now: datetime | None = None) -> Timestamp:
 
     Raises ValueError with a sentence for the user.
     """
-    now = now or datetime.now(UTC)
-    text = text.strip()
     try:
-        if ago := _AGO.fullmatch(text):
-            found = now - timedelta(**{_AGO_UNITS[ago[2]]: int(ago[1])})
-        elif _TIME_OF_DAY.fullmatch(text):
-            found = datetime.fromisoformat(f"{now.astimezone():%Y-%m-%d} {text}").astimezone()
-        else:
-            found = datetime.fromisoformat(text).astimezone()
-        moment = Timestamp()
-        moment.FromDatetime(found.astimezone(UTC))
+        return _moment(text.strip(), now or datetime.now(UTC), direction=-1)
     except (ValueError, OverflowError) as error:
         raise ValueError(
             f"{text!r} is not a moment: write 15m, 2h or 3d (ago), 14:30 or 2026-05-04 14:30"
         ) from error
+
+
+def parse_end(text: str, now: datetime | None = None) -> Timestamp:
+    """`90s`, `12h` or `7d` from now; otherwise as `parse_moment`. Raises ValueError with a sentence for the user."""
+    try:
+        return _moment(text.strip(), now or datetime.now(UTC), direction=1)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{text!r} is no end: write 12h or 7d (from now), 18:00 or 2026-12-31 18:00"
+        ) from error
+
+
+def _moment(text: str, now: datetime, *, direction: int) -> Timestamp:
+    if span := _SPAN.fullmatch(text):
+        found = now + direction * timedelta(**{_SPAN_UNITS[span[2]]: int(span[1])})
+    elif _TIME_OF_DAY.fullmatch(text):
+        found = datetime.fromisoformat(f"{now.astimezone():%Y-%m-%d} {text}").astimezone()
+    else:
+        found = datetime.fromisoformat(text).astimezone()
+    moment = Timestamp()
+    moment.FromDatetime(found.astimezone(UTC))
     return moment
 
 

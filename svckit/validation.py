@@ -118,3 +118,11 @@ class Checks:
 
     def page_size(self, value: int) -> None:
         self.that(value >= 0, "page_size", "is negative")
+
+
+def must_be_ahead(field: str, moment: datetime | None, now: datetime) -> None:
+    """Asked at admission, not of the form: a request that is repeated after its moment still gets its first answer."""
+    if moment is not None and moment <= now:
+        raise InvalidRequest(
+            f"{field} is not in the future", fields=[FieldProblem(field, "is not in the future")]
+        )

@@ -195,6 +195,8 @@ class Points:
         instance_snapshot_id: str,
         description: str = "",
         labels: Mapping[str, str] | None = None,
+        policy_id: str = "",
+        expire_time: datetime | None = None,
     ) -> list[str]:
         """Part 1, for disks that the transaction has locked; returns the snapshots' ids."""
         self.refuse_obstacles(session, disks, kind)
@@ -215,6 +217,8 @@ class Points:
                 "instance_snapshot_id": instance_snapshot_id,
                 "point_key": key,
                 "operation_id": operation_id,
+                "policy_id": policy_id,
+                "expire_time": expire_time,
             }
             for disk in disks
         ]

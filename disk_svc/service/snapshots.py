@@ -1,6 +1,7 @@
 """Snapshots of single disks: a consistency point of one disk, and the deletion of a snapshot that stands alone."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -8,6 +9,7 @@ from sqlalchemy.orm import Session
 from disk_svc import repository
 from disk_svc.errors import (
     DOMAIN,
+    ExpiryNotOwn,
     MemberOfInstanceSnapshot,
     SnapshotInState,
     SnapshotInUse,
@@ -19,16 +21,18 @@ from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
 from disk_svc.states import DELETABLE, Kind, SnapshotState
 from svckit.caller import current_caller
-from svckit.clock import utc_now
+from svckit.clock import Clock, utc_now
 from svckit.errors import Refusal, refuse_all
 from svckit.mutations import SagaStart
+from svckit.validation import must_be_ahead
 
 
 class Snapshots:
     """Use cases on disk snapshots."""
 
-    def __init__(self, realm: Realm, disks: Disks, points: Points) -> None:
+    def __init__(self, realm: Realm, disks: Disks, points: Points, clock: Clock) -> None:
         self._realm = realm
+        self._clock = clock
         self._disks = disks
         self._points = points
 
@@ -55,7 +59,9 @@ class Snapshots:
         name: str,
         description: str,
         labels: Mapping[str, str],
+        expire_time: datetime | None,
     ) -> SagaStart:
+        must_be_ahead("expire_time", expire_time, self._clock())
         disk = self._disks.get(session, disk_id, lock=True)
         stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
         key = f"{operation_id}/cut"
@@ -69,11 +75,19 @@ class Snapshots:
             description=description,
             labels=labels,
             instance_snapshot_id="",
+            expire_time=expire_time,
         )
         return SagaStart("create_disk_snapshot", snapshot_id, {"disk_id": disk_id})
 
     def update(self, session: Session, snapshot_id: str, changes: Mapping[str, Any]) -> DiskSnapshot:
-        """What it is called and labelled: allowed in every state, of a member too, because nothing depends on it."""
+        """What it is called and labelled: allowed in every state, of a member too, because nothing depends on it. When it
+        expires: not of what another resource deletes.
+        """
+        if "expire_time" in changes:
+            snapshot = self.get(session, snapshot_id, lock=True)
+            if snapshot.instance_snapshot_id or snapshot.kind == Kind.AUTOMATIC:
+                raise ExpiryNotOwn(snapshot)
+            must_be_ahead("snapshot.expire_time", changes["expire_time"], self._clock())
         if not repository.describe(
             session,
             DiskSnapshot,

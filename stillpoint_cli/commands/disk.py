@@ -44,6 +44,7 @@ from stillpoint_cli.describing import (
     one_of,
 )
 from stillpoint_cli.following import WaitOption, wait_for
+from stillpoint_cli.keeping import KeepOption
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
@@ -265,6 +266,7 @@ def snapshot(
     ] = False,
     description: DescriptionOption = "",
     label: LabelOption = None,
+    keep: KeepOption = None,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -273,13 +275,22 @@ def snapshot(
     labels = label_map(label)
     if whole_instance:
         request = CreateInstanceSnapshotRequest(
-            disk_id=disk, name=name, description=description, labels=labels
+            disk_id=disk,
+            name=name,
+            description=description,
+            labels=labels,
+            expire_time=keep,
         )
         take_snapshot(connections, request, wait=wait, as_json=as_json)
         return
     response = connections.disk_snapshots.CreateDiskSnapshot(
         CreateDiskSnapshotRequest(
-            request_id=new_request_id(), disk_id=disk, name=name, description=description, labels=labels
+            request_id=new_request_id(),
+            disk_id=disk,
+            name=name,
+            description=description,
+            labels=labels,
+            expire_time=keep,
         )
     )
     if wait:

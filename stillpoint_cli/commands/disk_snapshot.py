@@ -28,6 +28,7 @@ from stillpoint_cli.describing import (
     one_of,
 )
 from stillpoint_cli.following import WaitOption, wait_for
+from stillpoint_cli.keeping import NewKeepOption
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
@@ -83,6 +84,7 @@ def list_disk_snapshots(
         "DISK": lambda snapshot: snapshot.disk_id,
         "MEMBER OF": lambda snapshot: snapshot.instance_snapshot_id,
         "MOMENT": lambda snapshot: format_time(snapshot.cut_time),
+        "EXPIRES": lambda snapshot: format_time(snapshot.expire_time),
     }
     nothing = "No disk snapshots."
     print_list(snapshots, columns, limit=limit, as_json=as_json, nothing=nothing, to_json=lambda row: row)
@@ -96,13 +98,16 @@ def update_disk_snapshot(
     description: NewDescriptionOption = None,
     label: NewLabelOption = None,
     clear_labels: ClearLabelsOption = False,
+    keep: NewKeepOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change what a disk snapshot is called and labelled, a member of an instance snapshot too. What is not given
-    stays.
+    """Change what a disk snapshot is called and labelled, a member of an instance snapshot too, and how long it is kept.
+    What is not given stays.
     """
     changed = DiskSnapshot(id=snapshot)
-    mask = change(changed, name=name, description=description, labels=label, clear_labels=clear_labels)
+    mask = change(
+        changed, name=name, description=description, labels=label, clear_labels=clear_labels, keep=keep
+    )
     response = Connections.of(context).disk_snapshots.UpdateDiskSnapshot(
         UpdateDiskSnapshotRequest(request_id=new_request_id(), snapshot=changed, update_mask=mask)
     )
@@ -139,7 +144,9 @@ def print_disk_snapshot(snapshot: DiskSnapshot) -> None:
             "size": format_size(snapshot.size_bytes),
             "member of": snapshot.instance_snapshot_id,
             "held by": snapshot.operation_id,
+            "taken by": snapshot.policy_id,
             "moment": format_time(snapshot.cut_time),
+            "expires": format_time(snapshot.expire_time),
             **described(snapshot),
         },
     )

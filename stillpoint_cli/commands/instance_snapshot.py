@@ -61,6 +61,7 @@ def print_snapshot(snapshot: InstanceSnapshot, *, with_members: bool = True) -> 
             "instance": snapshot.instance_id,
             "held by": snapshot.operation_id,
             "moment": format_time(snapshot.cut_time) if snapshot.id else "",
+            "expires": format_time(snapshot.expire_time),
             "asked for": format_time(snapshot.create_time) if snapshot.id else "",
             **described(snapshot),
         },

@@ -53,6 +53,7 @@ from stillpoint_cli.describing import (
 )
 from stillpoint_cli.errors import OperationFailed, explain, sum_up
 from stillpoint_cli.following import WaitOption, wait_for
+from stillpoint_cli.keeping import KeepOption, NewKeepOption
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
@@ -97,6 +98,7 @@ def create(
     ] = "",
     description: DescriptionOption = "",
     label: LabelOption = None,
+    keep: KeepOption = None,
     dry_run: DryRunOption = False,
     wait: WaitOption = True,
     as_json: JsonOption = False,
@@ -118,6 +120,7 @@ def create(
         name=name,
         description=description,
         labels=label_map(label),
+        expire_time=keep,
         validate_only=dry_run,
     )
     take_snapshot(Connections.of(context), request, wait=wait, as_json=as_json)
@@ -163,6 +166,7 @@ def list_(
         "SIZE": lambda snapshot: format_size(sum(member.size_bytes for member in snapshot.members)),
         "INSTANCE": lambda snapshot: snapshot.instance_id,
         "MOMENT": lambda snapshot: format_time(snapshot.cut_time),
+        "EXPIRES": lambda snapshot: format_time(snapshot.expire_time),
     }
     nothing = "No instance snapshots."
     print_list(snapshots, columns, limit=limit, as_json=as_json, nothing=nothing, to_json=lambda row: row)
@@ -196,13 +200,16 @@ def update(
     description: NewDescriptionOption = None,
     label: NewLabelOption = None,
     clear_labels: ClearLabelsOption = False,
+    keep: NewKeepOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Change what an instance snapshot is called and labelled, whatever state it is in. What is not given stays, and
+    """Change what an instance snapshot is called and labelled, and how long it is kept, whatever state it is in. What is not given stays, and
     its members keep theirs.
     """
     changed = InstanceSnapshot(id=snapshot)
-    mask = change(changed, name=name, description=description, labels=label, clear_labels=clear_labels)
+    mask = change(
+        changed, name=name, description=description, labels=label, clear_labels=clear_labels, keep=keep
+    )
     response = Connections.of(context).instance_snapshots.UpdateInstanceSnapshot(
         UpdateInstanceSnapshotRequest(
             request_id=new_request_id(), instance_snapshot=changed, update_mask=mask

@@ -5,7 +5,7 @@
     pytest tests/contract --target compute=host:port,disk=host:port,snapshot=host:port
 
 Against a target, tests that need the internal ports, or a service that fails on purpose, are skipped and say so. The
-suite leaves what it made there, under names that begin with `contract-`.
+suite leaves what it made there, under names that begin with `contract-`, but for policies, which would go on.
 """
 
 from collections.abc import Iterator
@@ -57,6 +57,7 @@ def cloud(
     if target is not None:
         with closing(Cloud(target, observed)) as cloud:
             yield cloud
+            cloud.delete_policies()
         return
     folder = tmp_path_factory.mktemp(f"contract-{database_kind}")
     # Few slots, so that filling them is quick.
@@ -83,7 +84,9 @@ def troubled(
     observed: Observed,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[TroubledCloud]:
-    """A second deployment, whose block store fails when it is told to and whose services may be killed."""
+    """A second deployment, whose block store fails when it is told to, whose clock moves and whose services may be
+    killed.
+    """
     if named_target(request.config) is not None:
         pytest.skip("needs services that fail on purpose, which a --target does not")
     folder = tmp_path_factory.mktemp(f"troubled-{database_kind}")
@@ -93,7 +96,10 @@ def troubled(
             folder,
             database_kind,
             environment=TroubledCloud.environment(folder),
-            modules={Service.DISK: "tests.contract.failing_disk_svc"},
+            modules={
+                Service.DISK: "tests.contract.failing_disk_svc",
+                Service.SNAPSHOT: "tests.contract.snapshot_svc_on_a_clock",
+            },
         ) as local,
         closing(TroubledCloud(local, observed)) as cloud,
     ):

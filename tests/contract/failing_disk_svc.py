@@ -1,4 +1,5 @@
-"""disk_svc over a store that fails when it is told to: the composition root of the troubled deployment.
+"""disk_svc over a store that fails when it is told to, by a clock that tests move: its composition root in the troubled
+deployment.
 
 A file in the folder STILLPOINT_CONTRACT_FAULTS, named like a method of the store, says how that method fails while the
 file is there. The product itself has no such switch (design.md §8).
@@ -14,6 +15,7 @@ from disk_svc.__main__ import serve
 from disk_svc.blockstore import BlockStore, LmdbBlockStore
 from disk_svc.blockstore.errors import DataLoss, OutOfSpace, StoreError
 from disk_svc.settings import Settings
+from tests.support.movable_clock import clock_in
 
 SECRET = "the text of an error that nobody foresaw"
 
@@ -96,4 +98,5 @@ class FailingStore:
 if __name__ == "__main__":
     settings = Settings()
     faults = Path(os.environ["STILLPOINT_CONTRACT_FAULTS"])
-    serve(settings, cast("BlockStore", FailingStore(LmdbBlockStore(settings.store_path), faults)))
+    store = cast("BlockStore", FailingStore(LmdbBlockStore(settings.store_path), faults))
+    serve(settings, store, clock_in(faults / "clock"))

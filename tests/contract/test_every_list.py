@@ -25,6 +25,7 @@ def something_to_list(cloud: Cloud) -> None:
     for _ in range(4):
         cloud.an_instance_snapshot(machine.id)
         cloud.a_disk()
+        cloud.a_policy()
 
 
 def filter_fields(method: Method) -> Mapping[str, Any]:

@@ -9,7 +9,14 @@ import pytest
 from google.protobuf.message import Message
 
 from stillpoint.compute.v1 import account_service_pb2, instance_pb2, instance_service_pb2
-from stillpoint.disk.v1 import disk_pb2, disk_service_pb2, disk_snapshot_pb2, disk_snapshot_service_pb2
+from stillpoint.disk.v1 import (
+    auto_snapshot_policy_pb2,
+    disk_pb2,
+    disk_service_pb2,
+    disk_snapshot_pb2,
+    disk_snapshot_service_pb2,
+)
+from stillpoint.disk.v1 import auto_snapshot_policy_service_pb2 as policy_service_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_pb2, instance_snapshot_service_pb2
 from stillpoint_cli.addresses import Service
 from tests.contract.cloud import MIB, Cloud, a_name, a_request_id, an_unknown_id
@@ -234,6 +241,53 @@ def delete_disk_snapshot(cloud: Cloud) -> Case:
     )
 
 
+def create_auto_snapshot_policy(cloud: Cloud) -> Case:
+    disk_id, make = cloud.a_disk(), policy_service_pb2.CreateAutoSnapshotPolicyRequest
+
+    def policy(*disk_ids: str) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        name, weekday = "contract-policy", auto_snapshot_policy_pb2.WEEKDAY_FRIDAY
+        return auto_snapshot_policy_pb2.AutoSnapshotPolicy(
+            name=name, weekdays=[weekday], hours=[2], disk_ids=disk_ids
+        )
+
+    listing = policy_service_pb2.ListAutoSnapshotPoliciesRequest(
+        filter=policy_service_pb2.ListAutoSnapshotPoliciesRequest.Filter(disk_id=disk_id)
+    )
+    return Case(
+        cloud.policies.CreateAutoSnapshotPolicy,
+        make(policy=policy(disk_id)),
+        make(policy=policy()),
+        make(policy=policy(disk_id, an_unknown_id("disk"))),
+        lambda: len(cloud.policies.ListAutoSnapshotPolicies(listing).policies),
+    )
+
+
+def update_auto_snapshot_policy(cloud: Cloud) -> Case:
+    policy_id, make = cloud.a_policy().id, policy_service_pb2.UpdateAutoSnapshotPolicyRequest
+
+    def policy(**changes: Any) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        return auto_snapshot_policy_pb2.AutoSnapshotPolicy(**{"id": policy_id, **changes})
+
+    return Case(
+        cloud.policies.UpdateAutoSnapshotPolicy,
+        make(policy=policy(hours=[3])),
+        make(policy=policy(hours=[4])),
+        make(policy=policy(disk_ids=[an_unknown_id("disk")])),
+        lambda: cloud.events_of(Service.DISK, policy_id).count("update_auto_snapshot_policy"),
+    )
+
+
+def delete_auto_snapshot_policy(cloud: Cloud) -> Case:
+    policy_id, make = cloud.a_policy().id, policy_service_pb2.DeleteAutoSnapshotPolicyRequest
+    return Case(
+        cloud.policies.DeleteAutoSnapshotPolicy,
+        make(policy_id=policy_id),
+        make(policy_id=cloud.a_policy().id),
+        make(policy_id=an_unknown_id("asp")),
+        lambda: cloud.events_of(Service.DISK, policy_id).count("delete_auto_snapshot_policy"),
+    )
+
+
 def create_instance_snapshot(cloud: Cloud) -> Case:
     machine, make = cloud.an_instance(), instance_snapshot_service_pb2.CreateInstanceSnapshotRequest
     return Case(
@@ -314,6 +368,9 @@ CASES = (
     create_disk_snapshot,
     update_disk_snapshot,
     delete_disk_snapshot,
+    create_auto_snapshot_policy,
+    update_auto_snapshot_policy,
+    delete_auto_snapshot_policy,
     create_instance_snapshot,
     update_instance_snapshot,
     rollback_instance_snapshot,

@@ -1,14 +1,16 @@
-"""A deployment in trouble: its block store fails when a test says so, and its services can be killed."""
+"""A deployment in trouble: its block store fails and its clock moves when a test says so, and its services can be killed."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from stillpoint_cli.addresses import Service
 from stillpoint_cli.local import LocalDeployment
 from tests.contract.cloud import Cloud
 from tests.contract.error_tables import Observed
+from tests.support.movable_clock import put_clock
 
 REQUESTS_ADMITTED = 12
 _ROOT = str(Path(__file__).resolve().parents[2])
@@ -32,6 +34,9 @@ class TroubledCloud(Cloud):
             "STILLPOINT_ANSWER_SECONDS": "6",
             "STILLPOINT_REQUESTS_ADMITTED": str(REQUESTS_ADMITTED),
             "STILLPOINT_MANUAL_SNAPSHOTS_PER_DISK": "4",
+            "STILLPOINT_SAGA_LEASE_SECONDS": "1",
+            "STILLPOINT_ROUND_SECONDS": "0.1",
+            "STILLPOINT_AUTOMATIC_SNAPSHOTS_PER_DISK": "3",
         }
 
     @contextmanager
@@ -43,6 +48,15 @@ class TroubledCloud(Cloud):
             yield
         finally:
             switch.unlink()
+
+    @contextmanager
+    def clock(self) -> Iterator[Callable[[datetime], None]]:
+        """While the block lasts, it is for policies and expiry the moment that the test puts the clock to."""
+        file = self._faults / "clock"
+        try:
+            yield lambda moment: put_clock(file, moment)
+        finally:
+            file.unlink(missing_ok=True)
 
     @contextmanager
     def without(self, service: Service) -> Iterator[None]:

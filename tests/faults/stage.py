@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from stillpoint.compute.v1 import instance_pb2, instance_service_pb2, instance_s
 from stillpoint.compute.v1 import participant_service_pb2 as compute_participant_pb2
 from stillpoint.compute.v1 import participant_service_pb2_grpc as compute_participant_grpc
 from stillpoint.disk.v1 import (
+    auto_snapshot_policy_pb2,
+    auto_snapshot_policy_service_pb2,
+    auto_snapshot_policy_service_pb2_grpc,
     block_service_pb2,
     block_service_pb2_grpc,
     disk_pb2,
@@ -41,6 +45,7 @@ from svckit.errors import Refusal
 from tests.faults.gates import Gate, Gates
 from tests.faults.proxy import Proxy
 from tests.faults.store import Director
+from tests.support.movable_clock import put_clock
 from tests.support.waiting import eventually
 
 DISK_BYTES = 1 << 20
@@ -89,6 +94,7 @@ class Stage:
         self.in_order = True
         """No test has left it in a state that nobody has looked at."""
         folder.mkdir(parents=True)
+        self._clock = folder / "clock"
         self.gates = Gates()
         self.director = Director(folder, self.gates)
         self._proxies = {
@@ -104,6 +110,8 @@ class Stage:
             saga_workers="32",
             handler_threads="32",
             faults_socket=str(self.director.path),
+            faults_clock=str(self._clock),
+            round_seconds="0.1",
         )
         self._deployment.start()
         addresses = self._deployment.addresses
@@ -115,6 +123,9 @@ class Stage:
         self.disks = disk_service_pb2_grpc.DiskServiceStub(self._channels[Service.DISK])
         self.blocks = block_service_pb2_grpc.BlockServiceStub(self._channels[Service.DISK])
         self.disk_snapshots = disk_snapshot_service_pb2_grpc.DiskSnapshotServiceStub(
+            self._channels[Service.DISK]
+        )
+        self.policies = auto_snapshot_policy_service_pb2_grpc.AutoSnapshotPolicyServiceStub(
             self._channels[Service.DISK]
         )
         self.snapshots = instance_snapshot_service_pb2_grpc.InstanceSnapshotServiceStub(
@@ -266,6 +277,38 @@ class Stage:
         return self.instances.GetInstance(
             instance_service_pb2.GetInstanceRequest(instance_id=machine.id)
         ).instance
+
+    # Policies
+
+    def put_clock(self, moment: datetime) -> None:
+        """For policies, and for what expires, it is this moment from now on."""
+        put_clock(self._clock, moment)
+
+    def make_policy(
+        self, disk_ids: Sequence[str], *, retention_count: int
+    ) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        """Every hour."""
+        policy = auto_snapshot_policy_pb2.AutoSnapshotPolicy(
+            name="hourly",
+            weekdays=auto_snapshot_policy_pb2.Weekday.values()[1:],
+            hours=range(24),
+            retention_count=retention_count,
+            disk_ids=disk_ids,
+        )
+        request = auto_snapshot_policy_service_pb2.CreateAutoSnapshotPolicyRequest(
+            request_id=new_request_id(), policy=policy
+        )
+        return self.policies.CreateAutoSnapshotPolicy(request).policy
+
+    def policy(self, policy_id: str) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        request = auto_snapshot_policy_service_pb2.GetAutoSnapshotPolicyRequest(policy_id=policy_id)
+        return self.policies.GetAutoSnapshotPolicy(request).policy
+
+    def delete_policy(self, policy_id: str) -> None:
+        request = auto_snapshot_policy_service_pb2.DeleteAutoSnapshotPolicyRequest(
+            request_id=new_request_id(), policy_id=policy_id
+        )
+        self.policies.DeleteAutoSnapshotPolicy(request)
 
     # Operations
 

@@ -14,7 +14,6 @@ SPEC, DESIGN, RULES = (ROOT / "docs" / f"{name}.md" for name in ("spec", "design
 
 OPEN = "…"
 LEFT_OPEN = (
-    "You can create a Snapshot for one disk",
     "You can still perform corresponding operations",
     "snapshot AVAILABLE, member or not",
 )

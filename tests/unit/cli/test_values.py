@@ -3,7 +3,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stillpoint_cli.values import format_duration, format_size, format_time, parse_moment, parse_size
+from stillpoint_cli.values import (
+    format_duration,
+    format_size,
+    format_time,
+    parse_end,
+    parse_moment,
+    parse_size,
+)
 
 
 @pytest.mark.parametrize(
@@ -93,3 +100,14 @@ def test_a_moment_without_a_zone_is_local_and_without_a_date_of_today():
 def test_what_is_not_clearly_a_moment_is_refused(text: str):
     with pytest.raises(ValueError, match="not a moment"):
         parse_moment(text)
+
+
+def test_an_end_is_a_time_or_a_span_from_now():
+    now = datetime(2026, 2, 28, 12, tzinfo=UTC)
+    assert parse_end("7d", now).ToDatetime(UTC) == now + timedelta(days=7)
+    assert parse_end(" 90s ", now).ToDatetime(UTC) == now + timedelta(seconds=90)
+    end = parse_end("2026-12-31T18:00+02:00", now)
+    assert end.ToDatetime(UTC) == datetime(2026, 12, 31, 16, tzinfo=UTC)
+    for wrong in ("", "7", "7w", "-1d", "tomorrow", "9999999999999d"):
+        with pytest.raises(ValueError, match=r"is no end: write 12h"):
+            parse_end(wrong, now)
