@@ -145,7 +145,14 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             create_time=to_timestamp(saga.create_time),
             update_time=to_timestamp(saga.update_time),
             end_time=to_timestamp(saga.end_time),
+            progress=progress_of(saga),
         )
+
+
+def progress_of(saga: Saga) -> operation_pb2.OperationProgress | None:
+    """None for a saga that moves no bytes, or has not begun to."""
+    progress = saga.data.get("progress")
+    return operation_pb2.OperationProgress(**progress) if progress else None
 
 
 class EventServicer(event_service_pb2_grpc.EventServiceServicer):

@@ -29,6 +29,9 @@ class ServiceSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="STILLPOINT_", frozen=True)
 
     region: str = "local"
+    peers: dict[str, str] = Field(
+        default={}, description="the same service of other regions: JSON, region to internal address"
+    )
     database_url: str
     public_address: LoopbackAddress
     internal_address: LoopbackAddress

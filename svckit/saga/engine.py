@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from svckit.clock import utc_now
 from svckit.database import Database
 from svckit.errors import DependencyUnavailable, Refusal
 from svckit.saga import journal, requests
-from svckit.saga.definition import Run, SagaDefinition
+from svckit.saga.definition import More, Run, SagaDefinition
 from svckit.saga.journal import Saga, SagaState
 from svckit.saga.notices import Notices
 
@@ -233,7 +234,7 @@ class SagaEngine:
         definition = self._definitions[saga.kind]
         step = definition.steps[saga.step]
         run = saga.run()
-        if not saga.past_pivot and saga.deadline is not None and utc_now() > saga.deadline:
+        if _is_too_late(saga):
             why = f"{saga.kind} was not past {step.name} in time"
             if saga.last_error:
                 why += f": {saga.last_error}"
@@ -247,6 +248,8 @@ class SagaEngine:
             return self._try_later(saga, refusal)
         except Exception as error:  # noqa: BLE001 - law 2: what is no definite no is unknown, a programming error too
             return self._try_later(saga, error)
+        if isinstance(result, More):
+            return self._go_on(saga, result)
 
         run = saga.run(result)
         is_last = saga.step + 1 == len(definition.steps)
@@ -257,6 +260,8 @@ class SagaEngine:
             "attempts": 0,
             "last_error": "",
         }
+        if step.lifts_deadline:
+            values["deadline"] = None
         if is_last:
             values |= _at_rest(SagaState.SUCCEEDED)
 
@@ -272,6 +277,18 @@ class SagaEngine:
         # Law 3: the commit that ends one step begins the next.
         self._write(saga, values, effects)
         return not is_last
+
+    def _go_on(self, saga: Saga, more: More) -> bool:
+        """Keep what a slice of the step has come to; True while the next slice is to be done now."""
+        values: dict[str, Any] = {
+            "data": {**saga.data, **more.data, "progress": asdict(more.progress)},
+            "attempts": 0,
+            "last_error": "",
+        }
+        if more.pause_seconds:
+            values |= {"due_at": utc_now() + timedelta(seconds=more.pause_seconds), "owner": ""}
+        self._write(saga, values)
+        return not more.pause_seconds
 
     # Backwards
 
@@ -405,6 +422,10 @@ class SagaEngine:
         next claim, also when that is this process's again.
         """
         return f"{self._process}-{next(self._claim_numbers)}"
+
+
+def _is_too_late(saga: Saga) -> bool:
+    return not saga.past_pivot and saga.deadline is not None and utc_now() > saga.deadline
 
 
 def _at_rest(state: SagaState) -> dict[str, Any]:
