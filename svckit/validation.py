@@ -13,6 +13,11 @@ _DISK_UNIT_BYTES = 4096
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID = re.compile(r"[a-z0-9-]{1,64}")
+_REGION = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+
+def is_region_name(text: str) -> bool:
+    return _REGION.fullmatch(text) is not None
 
 
 class Checks:
@@ -59,6 +64,14 @@ class Checks:
             field,
             "has outer blanks or control characters",
         )
+
+    def destination(self, field: str, value: str, *, here: str) -> None:
+        """A region to copy to from this one; whether there is such a region is said by who looks it up."""
+        if not value:
+            self.problem(field, "is empty")
+            return
+        self.that(is_region_name(value), field, "is not a region's name")
+        self.that(value != here, field, "is this region")
 
     def enum_value(self, field: str, value: int, known: Iterable[int], *, required: bool = False) -> None:
         self.that(value in known, field, "is not a value of its enum")
