@@ -35,17 +35,20 @@ class LocalDeployment:
         folder: Path,
         *,
         free_ports: bool = False,
+        ports: Mapping[Service, tuple[int, int]] | None = None,
         environment: Mapping[str, str] | None = None,
         service_environment: Mapping[Service, Mapping[str, str]] | None = None,
         modules: Mapping[Service, str] | None = None,
     ) -> None:
-        """`environment` adds settings for all three services to this process's own; `service_environment` those of one,
-        over what the deployment sets itself (a database elsewhere); `modules` names the module to run as a service where
-        that is not the service's own (a composition root of somebody else's).
+        """`ports`, public and internal, are for who must know them before the start (a peer in another region).
+        `environment` adds settings for all three services to this process's own; `service_environment` those of one, over
+        what the deployment sets itself (a database elsewhere); `modules` names the module to run as a service where that
+        is not the service's own (a composition root of somebody else's).
         """
         self.folder = folder.resolve()
         self._modules = {service: service.module for service in Service} | dict(modules or {})
         self._free_ports = free_ports
+        self._ports = ports
         self._environment = dict(environment or {})
         self._service_environment = dict(service_environment or {})
         self._processes: dict[Service, subprocess.Popen[bytes]] = {}
@@ -74,7 +77,7 @@ class LocalDeployment:
         (self.folder / "logs").mkdir(exist_ok=True)
         self._lock = _lock_folder(self.folder)
         try:
-            ports = _free_ports() if self._free_ports else DEFAULT_PORTS
+            ports = self._ports or (free_ports() if self._free_ports else DEFAULT_PORTS)
             self._addresses = Addresses.on_loopback(ports)
             for service in Service:
                 _must_be_free(service, self._addresses.of(service))
@@ -225,7 +228,8 @@ def _must_be_free(service: Service, endpoint: Endpoint) -> None:
             )
 
 
-def _free_ports() -> dict[Service, tuple[int, int]]:
+def free_ports() -> dict[Service, tuple[int, int]]:
+    """A public and an internal port for each service."""
     # From below the range that the system takes for outgoing connections (32768 and up): a port that is free now
     # cannot become the near end of somebody's connection before its service has bound it.
     candidates = (

@@ -56,19 +56,22 @@ def deployed(
     database_kind: str,
     *,
     environment: Mapping[str, str],
+    service_environment: Mapping[Service, Mapping[str, str]] | None = None,
     modules: Mapping[Service, str] | None = None,
+    ports: Mapping[Service, tuple[int, int]] | None = None,
 ) -> Iterator[LocalDeployment]:
     """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends."""
     with ExitStack() as held:
-        of_each: dict[Service, dict[str, str]] = {}
+        of_each = {service: dict((service_environment or {}).get(service, {})) for service in Service}
         if database_kind == "postgresql":
             server: PostgresqlDatabases = request.getfixturevalue("postgresql")
             for service in Service:
                 url = held.enter_context(server.fresh(_makes_its_own_tables))
-                of_each[service] = {"STILLPOINT_DATABASE_URL": url}
+                of_each[service]["STILLPOINT_DATABASE_URL"] = url
         deployment = LocalDeployment(
             folder,
             free_ports=True,
+            ports=ports,
             environment={**_FEW_CONNECTIONS, **environment},
             service_environment=of_each,
             modules=modules,
