@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stillpoint_cli.addresses import Addresses, Endpoint, Service
+from stillpoint_cli.addresses import DEFAULT_REGION, Addresses, Endpoint, Service
 from stillpoint_cli.local import LocalDeployment
 from tests.support.databases import PostgresqlDatabases
 
@@ -57,8 +57,13 @@ def deployed(
     *,
     environment: Mapping[str, str],
     modules: Mapping[Service, str] | None = None,
+    region: str = DEFAULT_REGION,
+    addresses: Addresses | None = None,
+    peers: Mapping[str, Addresses] | None = None,
 ) -> Iterator[LocalDeployment]:
-    """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends."""
+    """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends. They
+    serve at `addresses`, or on free ports where there are none.
+    """
     with ExitStack() as held:
         of_each: dict[Service, dict[str, str]] = {}
         if database_kind == "postgresql":
@@ -68,6 +73,9 @@ def deployed(
                 of_each[service] = {"STILLPOINT_DATABASE_URL": url}
         deployment = LocalDeployment(
             folder,
+            region=region,
+            addresses=addresses,
+            peers=peers,
             free_ports=True,
             environment={**_FEW_CONNECTIONS, **environment},
             service_environment=of_each,
