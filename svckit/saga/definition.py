@@ -51,7 +51,7 @@ class Progress:
 class More:
     """Returned by a step that has done a slice of its work: `data` and `progress` are kept, and the step is called again,
     after a pause if it waits for something. So a step that lasts for hours is resumed where it was, holds no worker while
-    it waits, and stops no shutdown.
+    it waits or others do, and stops no shutdown.
     """
 
     data: Mapping[str, Any]

@@ -257,11 +257,10 @@ class SagaEngine:
             "step": saga.step if is_last else saga.step + 1,
             "data": dict(run.data),
             "past_pivot": saga.past_pivot or step.pivot,
+            "deadline": None if step.lifts_deadline else saga.deadline,
             "attempts": 0,
             "last_error": "",
         }
-        if step.lifts_deadline:
-            values["deadline"] = None
         if is_last:
             values |= _at_rest(SagaState.SUCCEEDED)
 
@@ -279,16 +278,21 @@ class SagaEngine:
         return not is_last
 
     def _go_on(self, saga: Saga, more: More) -> bool:
-        """Keep what a slice of the step has come to; True while the next slice is to be done now."""
+        """Keep what a slice of the step has come to; True while the next slice is to be done now.
+
+        Where no worker is free it is done later: whoever waits for one must wait for a slice, not for hours.
+        """
         values: dict[str, Any] = {
             "data": {**saga.data, **more.data, "progress": asdict(more.progress)},
             "attempts": 0,
             "last_error": "",
         }
-        if more.pause_seconds:
+        with self._guard:
+            lets_go = more.pause_seconds > 0 or len(self._driving) >= self._workers
+        if lets_go:
             values |= {"due_at": utc_now() + timedelta(seconds=more.pause_seconds), "owner": ""}
         self._write(saga, values)
-        return not more.pause_seconds
+        return not lets_go
 
     # Backwards
 
