@@ -166,11 +166,15 @@ def find_snapshot(
 
 
 def snapshots_by_id(
-    session: Session, snapshot_ids: Collection[str], *, account_id: str, lock: bool = False
+    session: Session, snapshot_ids: Collection[str], *, account_id: str, region: str, lock: bool = False
 ) -> dict[str, DiskSnapshot]:
     query = (
         sa.select(DiskSnapshot)
-        .where(DiskSnapshot.id.in_(snapshot_ids), DiskSnapshot.account_id == account_id)
+        .where(
+            DiskSnapshot.id.in_(snapshot_ids),
+            DiskSnapshot.account_id == account_id,
+            DiskSnapshot.region == region,
+        )
         .order_by(DiskSnapshot.id)
     )
     return {snapshot.id: snapshot for snapshot in session.scalars(query.with_for_update() if lock else query)}

@@ -63,7 +63,9 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             check.page_size(request.page_size)
             check.resource_id("filter.resource_id", request.filter.resource_id, required=False)
             check.enum_value("filter.state", request.filter.state, operation_pb2.Operation.State.values())
-        query = sa.select(Saga).where(Saga.account_id == current_caller().account_id)
+        query = sa.select(Saga).where(
+            Saga.account_id == current_caller().account_id, Saga.region == self._engine.region
+        )
         if request.filter.resource_id:
             query = query.where(Saga.resource_id == request.filter.resource_id)
         if request.filter.state:
@@ -105,6 +107,7 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             journal.add_event(
                 session,
                 account_id=operation.account_id,
+                region=operation.region,
                 actor=current_caller().subject,
                 type="retry_operation",
                 resource_id=operation.resource_id,
@@ -118,7 +121,7 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
         with Checks() as check:
             check.resource_id("operation_id", operation_id)
         with self._database.read() as session:
-            saga = journal.find(session, operation_id)
+            saga = journal.find(session, operation_id, region=self._engine.region)
             if saga is None or saga.account_id != current_caller().account_id:
                 raise OperationNotFound(operation_id)
             steps = journal.steps_of(session, operation_id)
@@ -160,6 +163,7 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
 
     def __init__(self, engine: SagaEngine) -> None:
         self._database = engine.database
+        self._region = engine.region
 
     def ListEvents(
         self, request: event_service_pb2.ListEventsRequest, context: Any
@@ -168,7 +172,9 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
             check.page_size(request.page_size)
             check.resource_id("filter.resource_id", request.filter.resource_id, required=False)
             check.resource_id("filter.operation_id", request.filter.operation_id, required=False)
-        query = sa.select(Event).where(Event.account_id == current_caller().account_id)
+        query = sa.select(Event).where(
+            Event.account_id == current_caller().account_id, Event.region == self._region
+        )
         if request.filter.resource_id:
             query = query.where(Event.resource_id == request.filter.resource_id)
         if request.filter.operation_id:
@@ -192,6 +198,7 @@ def _event(event: Event) -> event_service_pb2.Event:
         resource_id=event.resource_id,
         operation_id=event.operation_id,
         detail=event.detail,
+        region=event.region,
     )
 
 

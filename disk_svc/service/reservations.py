@@ -184,7 +184,11 @@ class Rollbacks:
         )
         # Locked too, so that none is deleted between this look and the row that marks it as in use.
         snapshots = repository.snapshots_by_id(
-            session, [target.snapshot_id for target in targets], account_id=account_id, lock=lock
+            session,
+            [target.snapshot_id for target in targets],
+            account_id=account_id,
+            region=self._realm.region,
+            lock=lock,
         )
         refusals: list[Refusal] = []
         for target in targets:

@@ -170,7 +170,7 @@ class SagaEngine:
         if free <= 0:
             return _FIRST_PAUSE_SECONDS
         with self.database.read() as session:
-            due = journal.next_due(session)
+            due = journal.next_due(session, self.region)
         now = utc_now()
         if due is None or due > now:
             wait = (due - now).total_seconds() if due else _LOOK_AROUND_SECONDS
@@ -178,7 +178,12 @@ class SagaEngine:
         with self.database.write() as session:
             now = utc_now()
             claimed = journal.claim_due(
-                session, owner=self._new_owner(), now=now, until=now + self._lease, limit=free
+                session,
+                region=self.region,
+                owner=self._new_owner(),
+                now=now,
+                until=now + self._lease,
+                limit=free,
             )
         for saga in claimed:
             self.begin(saga)
@@ -406,6 +411,7 @@ class SagaEngine:
         journal.add_event(
             session,
             account_id=saga.account_id,
+            region=saga.region,
             actor=saga.actor,
             type=saga.kind,
             resource_id=saga.resource_id,

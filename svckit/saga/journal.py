@@ -92,6 +92,7 @@ class Event(SharedTable):
     )
     time: Mapped[datetime] = mapped_column(UtcDateTime)
     account_id: Mapped[str]
+    region: Mapped[str]
     actor: Mapped[str]
     type: Mapped[str]
     """The mutation's or the saga's name."""
@@ -120,6 +121,7 @@ def add_event(
     session: Session,
     *,
     account_id: str,
+    region: str,
     actor: str,
     type: str,  # noqa: A002 - the column's name
     resource_id: str,
@@ -134,6 +136,7 @@ def add_event(
         {
             "time": utc_now(),
             "account_id": account_id,
+            "region": region,
             "actor": actor,
             "type": type,
             "step": step,
@@ -153,14 +156,16 @@ def update_claimed(session: Session, saga: Saga, values: Mapping[str, Any]) -> N
         raise Fenced(saga.id)
 
 
-def claim_due(session: Session, *, owner: str, now: datetime, until: datetime, limit: int) -> Sequence[Saga]:
+def claim_due(
+    session: Session, *, region: str, owner: str, now: datetime, until: datetime, limit: int
+) -> Sequence[Saga]:
     """Claim up to `limit` sagas that are due: start, retry and crash recovery are this one path.
 
     Two replicas never get the same one: PostgreSQL skips rows that another claim has locked, SQLite has one writer.
     """
     due = (
         sa.select(_SAGAS.c.id)
-        .where(_SAGAS.c.due_at <= now)
+        .where(_SAGAS.c.due_at <= now, _SAGAS.c.region == region)
         .order_by(_SAGAS.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -199,14 +204,17 @@ def make_due(session: Session, saga_id: str, now: datetime) -> bool:
     return session.scalar(unfinished) is not None
 
 
-def next_due(session: Session) -> datetime | None:
+def next_due(session: Session, region: str) -> datetime | None:
     return session.scalar(
-        sa.select(Saga.due_at).where(Saga.due_at.is_not(None)).order_by(Saga.due_at).limit(1)
+        sa.select(Saga.due_at)
+        .where(Saga.due_at.is_not(None), Saga.region == region)
+        .order_by(Saga.due_at)
+        .limit(1)
     )
 
 
-def find(session: Session, saga_id: str) -> Saga | None:
-    return session.scalar(sa.select(Saga).where(Saga.id == saga_id))
+def find(session: Session, saga_id: str, *, region: str) -> Saga | None:
+    return session.scalar(sa.select(Saga).where(Saga.id == saga_id, Saga.region == region))
 
 
 def steps_of(session: Session, saga_id: str) -> Sequence[Event]:
