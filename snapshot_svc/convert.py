@@ -32,6 +32,8 @@ def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSn
         ],
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        source_region=row.source_region,
+        source_instance_snapshot_id=row.source_instance_snapshot_id,
     )
 
 

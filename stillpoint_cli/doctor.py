@@ -220,7 +220,7 @@ def _look_at_instance_snapshots(ask: _Asker) -> _Look:
 
 
 def _suspect_instance_snapshot(ask: _Asker, snapshot: InstanceSnapshot) -> Iterator[Finding]:
-    if ask.is_live(snapshot.operation_id):
+    if ask.is_live(snapshot.operation_id) or _is_received(snapshot):
         return
     if snapshot.state in _IN_PROGRESS:
         state = enum_name(InstanceSnapshot.State.Name, snapshot.state, "STATE_")
@@ -246,6 +246,11 @@ def _suspect_instance_snapshot(ask: _Asker, snapshot: InstanceSnapshot) -> Itera
         else:
             continue
         yield Finding(INSTANCE_SNAPSHOTS, member.snapshot_id, "", problem)
+
+
+def _is_received(snapshot: InstanceSnapshot) -> bool:
+    """An operation of another region works on it, and nobody here can tell whether it is live."""
+    return bool(snapshot.source_region) and snapshot.state == InstanceSnapshot.STATE_CREATING
 
 
 def _look_at_operations(ask: _Asker) -> _Look:

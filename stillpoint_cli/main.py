@@ -16,7 +16,7 @@ COMMANDS = {
     "up": "Run the three services on this machine.",
     "instance": "Machines: create, list, start, stop, attach disks, delete.",
     "disk": "Disks: create, import, export, snapshot, delete.",
-    "snapshot": "Snapshots of whole machines: create, roll back, delete.",
+    "snapshot": "Snapshots of whole machines: create, roll back, delete, copy.",
     "operation": "What runs behind a request: list, show, watch, retry.",
     "events": "List what happened, newest first.",
     "account": "The standing of an account: show it, set it.",

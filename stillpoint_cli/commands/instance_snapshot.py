@@ -57,6 +57,7 @@ def print_snapshot(snapshot: InstanceSnapshot) -> None:
             "state": snapshot_state(snapshot) if snapshot.state else "",
             "because": snapshot.state_reason,
             "instance": snapshot.instance_id,
+            "copy of": _source(snapshot),
             "held by": snapshot.operation_id,
             "moment": format_time(snapshot.cut_time) if snapshot.id else "",
             "asked for": format_time(snapshot.create_time) if snapshot.id else "",
@@ -64,6 +65,14 @@ def print_snapshot(snapshot: InstanceSnapshot) -> None:
     )
     if snapshot.members:
         stdout().print(make_table(snapshot.members, MEMBER_COLUMNS))
+
+
+def _source(snapshot: InstanceSnapshot) -> str:
+    return (
+        f"{snapshot.source_instance_snapshot_id} in {snapshot.source_region}"
+        if snapshot.source_region
+        else ""
+    )
 
 
 def snapshot_state(snapshot: InstanceSnapshot) -> Text:

@@ -12,6 +12,7 @@ from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Membe
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     BatchDeleteInstanceSnapshotsRequest,
     BatchDeleteInstanceSnapshotsResponse,
+    CopyInstanceSnapshotRequest,
     CreateInstanceSnapshotRequest,
     ListInstanceSnapshotsRequest,
     RollbackInstanceSnapshotRequest,
@@ -178,6 +179,38 @@ def delete(
     ]
     if not all(outcomes):
         raise typer.Exit(1)
+
+
+@app.command()
+def copy(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    to: Annotated[str, typer.Option(metavar="REGION", help="The region to copy it to.")],
+    name: Annotated[str, typer.Option(help="The copy's name; the snapshot's when left out.")] = "",
+    *,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy an instance snapshot with all its members to another region, for new disks or a whole new instance there.
+
+    The copy stands by itself; until it is complete, the snapshot here cannot be deleted.
+    """
+    connections = Connections.of(context)
+    response = connections.instance_snapshots.CopyInstanceSnapshot(
+        CopyInstanceSnapshotRequest(
+            request_id=new_request_id(), instance_snapshot_id=snapshot, destination_region=to, name=name
+        )
+    )
+    if wait:
+        wait_for(connections, response.operation_id)
+    if as_json:
+        print_json(response)
+        return
+    done = "is copied" if wait else "is being copied"
+    print_card(
+        f"{snapshot} {done} to {to}.",
+        {"copy": response.copy_instance_snapshot_id, "operation": response.operation_id},
+    )
 
 
 def _finish_deletion(

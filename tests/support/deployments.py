@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_addresses,
         metavar="SERVICE=HOST:PORT,…",
         help="run tests/contract against these services instead of starting some: compute=…,disk=…,snapshot=… and, "
-        "for the tests that need them, compute-internal=… and disk-internal=…",
+        "for the tests that need them, compute-internal=…, disk-internal=… and snapshot-internal=…",
     )
 
 
@@ -36,10 +36,10 @@ def named_target(config: pytest.Config) -> Addresses | None:
 def _addresses(text: str) -> Addresses:
     named = dict(part.partition("=")[::2] for part in text.split(","))
     required = {service.value for service in Service}
-    optional = {"compute-internal", "disk-internal"}
+    optional = {f"{service}-internal" for service in Service}
     if not required <= {name for name, address in named.items() if address} <= required | optional:
         raise argparse.ArgumentTypeError(
-            f"{text!r} does not name compute, disk and snapshot, and perhaps compute-internal and disk-internal"
+            f"{text!r} does not name compute, disk and snapshot, and perhaps the internal address of each"
         )
     return Addresses(
         **{

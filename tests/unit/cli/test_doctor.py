@@ -213,6 +213,18 @@ def test_a_whole_that_nobody_works_on_any_more_is_a_fault(deployment: Deployment
     assert problems() == ["isnap-1 is CREATING and no operation works on it"]
 
 
+def test_a_whole_that_another_regions_operation_works_on_is_no_fault_by_itself(
+    deployment: Deployment, problems: Problems
+):
+    deployment.instance_snapshots["isnap-1"] = InstanceSnapshot(
+        id="isnap-1",
+        state=InstanceSnapshot.STATE_CREATING,
+        operation_id="op-s-elsewhere",
+        source_region="eu",
+    )
+    assert problems() == []
+
+
 def test_an_undo_that_keeps_failing_is_a_fault(deployment: Deployment, problems: Problems):
     deployment.add_operation(Operation.STATE_COMPENSATING, attempts=50, kind="create", current_step="point")
     # The fake answers for all three services.
