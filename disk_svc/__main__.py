@@ -3,14 +3,19 @@
 from disk_svc import sagas
 from disk_svc.block_servicer import BlockServicer
 from disk_svc.blockstore import BlockStore, LmdbBlockStore, StoreError
+from disk_svc.clients import Importers
+from disk_svc.import_servicer import ImportServicer
 from disk_svc.models import DiskTable
 from disk_svc.participant_servicer import ParticipantServicer
 from disk_svc.service.blocks import Blocks
+from disk_svc.service.copies import Copies, MemberCopies
 from disk_svc.service.disks import Disks
+from disk_svc.service.imports import Imports
 from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Deletions, Rollbacks
 from disk_svc.service.snapshots import Snapshots
+from disk_svc.service.transfer import Transfer
 from disk_svc.servicer import DiskServicer, DiskSnapshotServicer
 from disk_svc.settings import Settings
 from disk_svc.states import Kind
@@ -21,6 +26,8 @@ from stillpoint.disk.v1 import (
     disk_service_pb2_grpc,
     disk_snapshot_service_pb2,
     disk_snapshot_service_pb2_grpc,
+    import_service_pb2,
+    import_service_pb2_grpc,
     participant_service_pb2,
     participant_service_pb2_grpc,
 )
@@ -29,6 +36,7 @@ from svckit.database import Database
 from svckit.logs import configure_logging
 from svckit.memory import keep_large_buffers
 from svckit.mutations import Mutations
+from svckit.peers import Peers
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
 from svckit.startup import CannotStart, run_main
@@ -59,9 +67,17 @@ def serve(settings: Settings, store: BlockStore) -> None:
     points = Points(realm)
     snapshots = Snapshots(realm, disks, points)
     rollbacks = Rollbacks(realm)
+    peers = Peers(settings.peers)
+    copies = Copies(realm, peers)
+    importers = Importers(peers, settings.region)
     engine = SagaEngine(
         database,
-        sagas.definitions(realm, disks, points, snapshots, rollbacks),
+        [
+            *sagas.definitions(realm, disks, points, snapshots, rollbacks),
+            sagas.copy_disk_snapshots(
+                copies, importers, Transfer(store, importers), settings.deadline_seconds
+            ),
+        ],
         operation_prefix="op-d",
         region=settings.region,
         workers=settings.saga_workers,
@@ -79,7 +95,7 @@ def serve(settings: Settings, store: BlockStore) -> None:
             ),
             Registration(
                 disk_snapshot_service_pb2_grpc.add_DiskSnapshotServiceServicer_to_server,
-                DiskSnapshotServicer(realm, snapshots, mutations),
+                DiskSnapshotServicer(realm, snapshots, copies, mutations),
                 disk_snapshot_service_pb2.DESCRIPTOR.services_by_name["DiskSnapshotService"],
             ),
             Registration(
@@ -92,8 +108,15 @@ def serve(settings: Settings, store: BlockStore) -> None:
         internal=[
             Registration(
                 participant_service_pb2_grpc.add_ParticipantServiceServicer_to_server,
-                ParticipantServicer(realm, disks, points, rollbacks, Deletions(realm)),
+                ParticipantServicer(
+                    realm, disks, points, rollbacks, Deletions(realm), copies=MemberCopies(copies, engine)
+                ),
                 participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"],
+            ),
+            Registration(
+                import_service_pb2_grpc.add_ImportServiceServicer_to_server,
+                ImportServicer(Imports(realm)),
+                import_service_pb2.DESCRIPTOR.services_by_name["ImportService"],
             ),
         ],
         forget=store.forget,

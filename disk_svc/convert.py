@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from disk_svc.blockstore import Extent
 from disk_svc.models import Disk, DiskSnapshot
 from disk_svc.service.disks import InstanceDisk
+from disk_svc.service.imports import Delivery, Incoming
 from disk_svc.service.points import Member, SealResult
 from disk_svc.states import Kind, Role
-from stillpoint.disk.v1 import block_service_pb2, disk_pb2, disk_snapshot_pb2, participant_service_pb2
-from svckit.clock import to_timestamp
+from stillpoint.disk.v1 import disk_pb2, disk_snapshot_pb2, import_service_pb2, participant_service_pb2
+from svckit.clock import from_timestamp, to_timestamp
 
 
 def disk(row: Disk, slots_taken: Mapping[tuple[str, Kind], int], quotas: Mapping[Kind, int]) -> disk_pb2.Disk:
@@ -54,6 +54,8 @@ def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
         cut_time=to_timestamp(row.cut_time),
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        source_region=row.source_region,
+        source_snapshot_id=row.source_snapshot_id,
     )
 
 
@@ -91,8 +93,25 @@ def seal_result(value: SealResult) -> participant_service_pb2.SealResult:
     )
 
 
-def extents(message: block_service_pb2.WriteBlocksRequest) -> list[Extent]:
-    return [Extent(extent.offset_bytes, extent.data) for extent in message.extents]
+def delivery(message: import_service_pb2.BeginImportRequest) -> Delivery:
+    return Delivery(
+        message.key,
+        message.operation_id,
+        message.source_region,
+        message.account_id,
+        message.instance_snapshot_id,
+    )
+
+
+def incoming(message: import_service_pb2.ImportedSnapshot) -> Incoming:
+    return Incoming(
+        message.snapshot_id,
+        message.source_snapshot_id,
+        message.name,
+        message.size_bytes,
+        from_timestamp(message.cut_time),
+        message.base_source_snapshot_ids,
+    )
 
 
 def moment(text: str) -> datetime:

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from disk_svc.states import Attachment, Kind, PointState, Purpose, Role, SnapshotState, Task
+from disk_svc.states import Attachment, ImportState, Kind, PointState, Purpose, Role, SnapshotState, Task
 from svckit.database import UtcDateTime
 
 
@@ -47,7 +47,9 @@ class Disk(DiskTable):
 
 
 class DiskSnapshot(DiskTable):
-    """A snapshot of a disk. In CREATING, AVAILABLE and DELETING the row is the quota's slot."""
+    """A snapshot of a disk. In CREATING, AVAILABLE and DELETING the row is the quota's slot. A copy from another region has
+    no disk, and so no slot; `operation_id` is that region's while it is CREATING.
+    """
 
     __tablename__ = "disk_snapshots"
     __table_args__ = (
@@ -57,6 +59,7 @@ class DiskSnapshot(DiskTable):
         sa.Index("snapshots_by_instance_snapshot", "instance_snapshot_id"),
         sa.Index("snapshots_by_point", "point_key"),
         sa.Index("snapshots_by_operation", "operation_id"),
+        sa.Index("snapshots_by_source", "source_snapshot_id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -73,6 +76,8 @@ class DiskSnapshot(DiskTable):
     cut_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    source_region: Mapped[str]
+    source_snapshot_id: Mapped[str]
 
 
 class ConsistencyPoint(DiskTable):
@@ -97,4 +102,30 @@ class Reservation(DiskTable):
     purpose: Mapped[Purpose] = mapped_column(sa.String)
     targets: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON)
     """`disk_id` and `snapshot_id` of each."""
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class Import(DiskTable):
+    """A snapshot that another region copies to this one, until all of its import are finished or withdrawn. Its bytes are
+    in a volume that no disk has.
+    """
+
+    __tablename__ = "imports"
+    __table_args__ = (
+        sa.Index("imports_by_key", "key"),
+        sa.Index("imports_by_volume", "volume_id"),
+        sa.Index("imports_by_base", "base_snapshot_id", "state"),
+    )
+
+    snapshot_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str]
+    operation_id: Mapped[str]
+    source_region: Mapped[str]
+    volume_id: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    base_snapshot_id: Mapped[str]
+    """The copy whose content the volume begins with; empty for none."""
+    base_source_snapshot_id: Mapped[str]
+    """What that is a copy of."""
+    state: Mapped[ImportState] = mapped_column(sa.String)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)

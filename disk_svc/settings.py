@@ -16,3 +16,6 @@ class Settings(ServiceSettings):
     store_path: Path = Path("var/store")
     manual_snapshots_per_disk: int = Field(default=256, ge=1)
     automatic_snapshots_per_disk: int = Field(default=256, ge=1)
+    deadline_seconds: float = Field(
+        default=30.0, gt=0, description="for another region to take on a copy; past it, the copy is undone"
+    )
