@@ -66,7 +66,9 @@ class Copies:
         relatives = self._relatives(session, account_id, copy_ids)
         ids = {*copy_ids, *(each for those in relatives.values() for each in those)}
         # Locked, so that none is deleted between this look and the row that marks it as in use.
-        found = repository.snapshots_by_id(session, ids, account_id=account_id, lock=True)
+        found = repository.snapshots_by_id(
+            session, ids, account_id=account_id, region=self._realm.region, lock=True
+        )
         _refuse_obstacles(copy_ids, found)
         available = {each.id for each in found.values() if each.state == SnapshotState.AVAILABLE}
         repository.add_reservation(
@@ -119,7 +121,9 @@ class Copies:
     def _relatives(
         self, session: Session, account_id: str, snapshot_ids: Collection[str]
     ) -> dict[str, list[str]]:
-        found = repository.snapshots_by_id(session, snapshot_ids, account_id=account_id)
+        found = repository.snapshots_by_id(
+            session, snapshot_ids, account_id=account_id, region=self._realm.region
+        )
         return {
             snapshot.id: copy_repository.relatives(session, snapshot, _MOST_RELATIVES)
             for snapshot in found.values()
@@ -176,7 +180,7 @@ class MemberCopies:
 
     def find(self, operation_id: str) -> Saga:
         with self._engine.database.read() as session:
-            saga = journal.find(session, operation_id)
+            saga = journal.find(session, operation_id, region=self._engine.region)
         if saga is None or saga.kind != COPY_KIND:
             raise OperationNotFound(operation_id)
         return saga

@@ -264,6 +264,18 @@ def batch_delete_instance_snapshots(cloud: Cloud) -> Case:
     )
 
 
+def copy_instance_snapshot(cloud: Cloud) -> Case:
+    whole = cloud.an_instance_snapshot(cloud.an_instance().id)
+    make = instance_snapshot_service_pb2.CopyInstanceSnapshotRequest
+    return Case(
+        cloud.instance_snapshots.CopyInstanceSnapshot,
+        make(instance_snapshot_id=whole.id, destination_region=SOUTH),
+        make(instance_snapshot_id=whole.id, destination_region=SOUTH, name="another"),
+        make(instance_snapshot_id=an_unknown_id("isnap"), destination_region=SOUTH),
+        operations(cloud, Service.SNAPSHOT, whole.id, "copy_instance_snapshot"),
+    )
+
+
 CASES = (
     create_instance,
     start_instance,
@@ -284,8 +296,9 @@ CASES = (
     rollback_instance_snapshot,
     delete_instance_snapshot,
     batch_delete_instance_snapshots,
+    copy_instance_snapshot,
 )
-NEED_A_PEER = (copy_disk_snapshot,)
+NEED_A_PEER = (copy_disk_snapshot, copy_instance_snapshot)
 each_case = pytest.mark.parametrize("a_case", CASES, ids=[case.__name__ for case in CASES])
 
 
