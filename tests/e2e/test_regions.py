@@ -9,6 +9,7 @@ import pytest
 from stillpoint_cli.addresses import Addresses, folder_of
 from tests.e2e.images import digest, write_image
 from tests.e2e.processes import CommandLine, Up, running_up
+from tests.support.waiting import eventually
 
 MIB = 1 << 20
 REGIONS = ("local", "eu")
@@ -35,6 +36,7 @@ def eu(up: Up) -> CommandLine:
 
 
 def test_up_says_where_each_region_is(up: Up):
+    eventually(lambda: "Ctrl-C" in up.output, what="the end of what it prints")
     for region in REGIONS:
         addresses = Addresses.read(folder_of(up.folder, region))
         assert addresses is not None
