@@ -1,4 +1,4 @@
-"""`stillpoint snapshot disk-list` and `disk-delete`: snapshots of single disks, members of instance snapshots too."""
+"""`stillpoint snapshot disk-list`, `disk-copy` and `disk-delete`: snapshots of single disks, members of instance snapshots too."""
 
 from typing import Annotated
 
@@ -6,7 +6,11 @@ import typer
 from rich.text import Text
 
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
-from stillpoint.disk.v1.disk_snapshot_service_pb2 import DeleteDiskSnapshotRequest, ListDiskSnapshotsRequest
+from stillpoint.disk.v1.disk_snapshot_service_pb2 import (
+    CopyDiskSnapshotRequest,
+    DeleteDiskSnapshotRequest,
+    ListDiskSnapshotsRequest,
+)
 from stillpoint_cli.connections import Connections, new_request_id
 from stillpoint_cli.following import WaitOption, wait_for
 from stillpoint_cli.output import (
@@ -21,6 +25,8 @@ from stillpoint_cli.output import (
 )
 from stillpoint_cli.paging import each, page_size
 from stillpoint_cli.values import format_size, format_time
+
+SnapshotArgument = Annotated[str, typer.Argument(metavar="SNAPSHOT", help="The disk snapshot's id, snap-….")]
 
 
 def list_disk_snapshots(
@@ -44,6 +50,7 @@ def list_disk_snapshots(
         "STATE": _state,
         "SIZE": lambda snapshot: format_size(snapshot.size_bytes),
         "DISK": lambda snapshot: snapshot.disk_id,
+        "FROM REGION": lambda snapshot: snapshot.source_region,
         "MEMBER OF": lambda snapshot: snapshot.instance_snapshot_id,
         "MOMENT": lambda snapshot: format_time(snapshot.cut_time),
     }
@@ -51,9 +58,37 @@ def list_disk_snapshots(
     print_list(snapshots, columns, limit=limit, as_json=as_json, nothing=nothing, to_json=lambda row: row)
 
 
+def copy_disk_snapshot(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    to: Annotated[str, typer.Option(metavar="REGION", help="The region to copy it to.", show_default=False)],
+    name: Annotated[
+        str, typer.Option(help="The copy's name; the snapshot's when left out.", show_default=False)
+    ] = "",
+    *,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a disk snapshot to another region. Only what differs from an earlier copy of the same disk is sent."""
+    connections = Connections.of(context)
+    response = connections.disk_snapshots.CopyDiskSnapshot(
+        CopyDiskSnapshotRequest(
+            request_id=new_request_id(), snapshot_id=snapshot, destination_region=to, name=name
+        )
+    )
+    if wait:
+        wait_for(connections, response.operation_id)
+    if as_json:
+        print_json(response)
+    else:
+        done = "is copied" if wait else "is being copied"
+        fields = {"copy": response.copy_snapshot_id, "operation": response.operation_id}
+        print_card(f"{snapshot} {done} to {to}.", fields)
+
+
 def delete_disk_snapshot(
     context: typer.Context,
-    snapshot: Annotated[str, typer.Argument(metavar="SNAPSHOT", help="The disk snapshot's id, snap-….")],
+    snapshot: SnapshotArgument,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
@@ -78,6 +113,7 @@ def print_disk_snapshot(snapshot: DiskSnapshot) -> None:
             "id": snapshot.id,
             "state": _state(snapshot),
             "disk": snapshot.disk_id,
+            "copied from": " ".join([snapshot.source_region, snapshot.source_snapshot_id]).strip(),
             "size": format_size(snapshot.size_bytes),
             "member of": snapshot.instance_snapshot_id,
             "held by": snapshot.operation_id,

@@ -20,7 +20,11 @@ from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
 from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk import disk_state
-from stillpoint_cli.commands.disk_snapshot import delete_disk_snapshot, list_disk_snapshots
+from stillpoint_cli.commands.disk_snapshot import (
+    copy_disk_snapshot,
+    delete_disk_snapshot,
+    list_disk_snapshots,
+)
 from stillpoint_cli.commands.instance_snapshot import (
     DRY_RUN,
     MEMBER_COLUMNS,
@@ -52,6 +56,7 @@ app = make_app(
     "Snapshots of whole machines: every disk of an instance, at one moment, under one id.",
 )
 app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_snapshots)
+app.command("disk-copy", rich_help_panel="Snapshots of single disks")(copy_disk_snapshot)
 app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]

@@ -9,7 +9,12 @@ from typer.testing import Result
 from stillpoint.compute.v1 import participant_service_pb2 as compute_pb2
 from stillpoint.disk.v1 import participant_service_pb2 as disk_pb2
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
-from stillpoint.disk.v1.disk_snapshot_service_pb2 import ListDiskSnapshotsRequest, ListDiskSnapshotsResponse
+from stillpoint.disk.v1.disk_snapshot_service_pb2 import (
+    GetDiskSnapshotRequest,
+    GetDiskSnapshotResponse,
+    ListDiskSnapshotsRequest,
+    ListDiskSnapshotsResponse,
+)
 from stillpoint.operation.v1.operation_pb2 import Operation
 from stillpoint.operation.v1.operation_service_pb2 import (
     GetOperationRequest,
@@ -50,6 +55,13 @@ class Deployment:
         )
         services.answer(
             "DiskSnapshotService/ListDiskSnapshots", ListDiskSnapshotsRequest, self._list_disk_snapshots
+        )
+        services.answer(
+            "DiskSnapshotService/GetDiskSnapshot",
+            GetDiskSnapshotRequest,
+            lambda request: GetDiskSnapshotResponse(
+                snapshot=_find({each.id: each for each in self.disk_snapshots}, request.snapshot_id)
+            ),
         )
         services.answer(
             "InstanceSnapshotService/ListInstanceSnapshots",
@@ -167,6 +179,41 @@ def test_what_an_ended_or_unknown_operation_holds_is_a_fault(deployment: Deploym
         "disk-1: its task is held by operation nonsense, which is not running",
         "p: its point is held by no operation",
     ]
+
+
+def test_what_is_held_for_an_operation_of_another_region_is_for_that_regions_doctor_to_judge(
+    deployment: Deployment, problems: Problems
+):
+    deployment.disk_snapshots.append(
+        DiskSnapshot(
+            id="snap-1",
+            region="here",
+            source_region="there",
+            state=DiskSnapshot.STATE_CREATING,
+            instance_snapshot_id="isnap-of-another-day",
+        )
+    )
+    for kind in ("import", "snapshot"):
+        deployment.holds.append(
+            disk_pb2.Hold(
+                kind=kind, resource_id="snap-1", operation_id="op-d-there", operation_region="there"
+            )
+        )
+    assert problems() == []
+
+
+def test_what_is_held_for_an_operation_of_this_region_is_judged_though_it_is_a_copy(
+    deployment: Deployment, problems: Problems
+):
+    deployment.disk_snapshots.append(
+        DiskSnapshot(id="snap-1", region="here", source_region="there", state=DiskSnapshot.STATE_DELETING)
+    )
+    deployment.holds.append(
+        disk_pb2.Hold(
+            kind="snapshot", resource_id="snap-1", operation_id="op-d-lost", operation_region="here"
+        )
+    )
+    assert problems() == ["snap-1: its snapshot is held by operation op-d-lost, which is not running"]
 
 
 def test_what_is_gone_at_a_second_look_was_no_fault(
