@@ -86,6 +86,7 @@ class ConsistencyPoint(DiskTable):
     __tablename__ = "consistency_points"
 
     key: Mapped[str] = mapped_column(primary_key=True)
+    region: Mapped[str]
     operation_id: Mapped[str]
     state: Mapped[PointState] = mapped_column(sa.String)
     cut_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -98,6 +99,7 @@ class Reservation(DiskTable):
     __tablename__ = "reservations"
 
     key: Mapped[str] = mapped_column(primary_key=True)
+    region: Mapped[str]
     operation_id: Mapped[str]
     purpose: Mapped[Purpose] = mapped_column(sa.String)
     targets: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON)
@@ -119,6 +121,7 @@ class Import(DiskTable):
 
     snapshot_id: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str]
+    region: Mapped[str]
     operation_id: Mapped[str]
     source_region: Mapped[str]
     volume_id: Mapped[str]

@@ -290,9 +290,10 @@ def remove_snapshots(session: Session, snapshot_ids: Collection[str]) -> None:
 # Consistency points
 
 
-def add_point(session: Session, key: str, operation_id: str) -> None:
+def add_point(session: Session, key: str, operation_id: str, *, region: str) -> None:
     values = {
         "key": key,
+        "region": region,
         "operation_id": operation_id,
         "state": PointState.PREPARED,
         "cut_time": None,
@@ -322,10 +323,17 @@ def remove_point(session: Session, key: str) -> None:
 
 
 def add_reservation(
-    session: Session, key: str, operation_id: str, purpose: Purpose, targets: Sequence[Mapping[str, str]]
+    session: Session,
+    key: str,
+    operation_id: str,
+    purpose: Purpose,
+    targets: Sequence[Mapping[str, str]],
+    *,
+    region: str,
 ) -> None:
     values = {
         "key": key,
+        "region": region,
         "operation_id": operation_id,
         "purpose": purpose,
         "targets": [dict(target) for target in targets],
@@ -382,21 +390,23 @@ def list_holds(session: Session, page: paging.Page, *, region: str) -> tuple[Seq
             _SNAPSHOTS.c.update_time,
             maker,
         ).where(_SNAPSHOTS.c.operation_id != "", _SNAPSHOTS.c.region == region),
-        sa.select(sa.literal("point"), _POINTS.c.key, _POINTS.c.operation_id, _POINTS.c.create_time, here),
+        sa.select(
+            sa.literal("point"), _POINTS.c.key, _POINTS.c.operation_id, _POINTS.c.create_time, here
+        ).where(_POINTS.c.region == region),
         sa.select(
             _RESERVATIONS.c.purpose + " reservation",
             _RESERVATIONS.c.key,
             _RESERVATIONS.c.operation_id,
             _RESERVATIONS.c.create_time,
             here,
-        ),
+        ).where(_RESERVATIONS.c.region == region),
         sa.select(
             sa.literal("import"),
             _IMPORTS.c.snapshot_id,
             _IMPORTS.c.operation_id,
             _IMPORTS.c.create_time,
             _IMPORTS.c.source_region,
-        ),
+        ).where(_IMPORTS.c.region == region),
     ).subquery()
     sort_key = kinds.c.kind + "/" + kinds.c.resource_id
     query = sa.select(sort_key.label("sort_key"), kinds).order_by(sort_key.desc()).limit(page.size + 1)

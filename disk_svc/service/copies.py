@@ -77,6 +77,7 @@ class Copies:
             operation_id,
             Purpose.COPY,
             [_target(each) for each in found.values() if each.id in available],
+            region=self._realm.region,
         )
         snapshots = [
             {

@@ -146,6 +146,7 @@ class Imports:
             {
                 "snapshot_id": incoming.snapshot_id,
                 "key": delivery.key,
+                "region": self._realm.region,
                 "operation_id": delivery.operation_id,
                 "source_region": delivery.source_region,
                 "volume_id": _volume_of(incoming.snapshot_id),

@@ -130,6 +130,7 @@ class Rollbacks:
             operation_id,
             Purpose.ROLLBACK,
             [{"disk_id": t.volume_id, "snapshot_id": t.snapshot_id} for t in targets],
+            region=self._realm.region,
         )
 
     def withdraw(self, key: str) -> None:
@@ -272,6 +273,7 @@ class Deletions:
                 operation_id,
                 Purpose.DELETION,
                 [{"disk_id": member.disk_id, "snapshot_id": member.id} for member in members],
+                region=self._realm.region,
             )
 
     def withdraw(self, key: str) -> None:

@@ -13,13 +13,16 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from grpc_status import rpc_status
 
+from stillpoint.compute.v1 import participant_service_pb2 as compute_participant_pb2
 from stillpoint.disk.v1 import disk_service_pb2
+from stillpoint.disk.v1 import participant_service_pb2 as disk_participant_pb2
 from stillpoint.operation.v1 import operation_service_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2
 from stillpoint_cli.addresses import DEFAULT_ADDRESSES, Service
 from svckit.errors import Refusal
 from tests.contract.cloud import MIB, Cloud, a_request_id
 from tests.contract.error_tables import DISK, Observed
+from tests.contract.inside import Inside
 from tests.contract.methods import LISTS, METHODS, Method
 from tests.contract.refusals import refused
 from tests.support.deployments import deployed, named_target
@@ -69,6 +72,7 @@ def _fill(
     whole = cloud.an_instance_snapshot(machine.id)
     request = disk_service_pb2.CreateDiskRequest(request_id=a_request_id(), name="disk", size_bytes=MIB)
     snapshot_id = cloud.a_disk_snapshot(cloud.disks.CreateDisk(request).disk.id)
+    _leave_holds(cloud, Inside(cloud))
     things = {
         "instance_id": machine.id,
         "disk_id": machine.data_disk_ids[0],
@@ -81,6 +85,19 @@ def _fill(
         service: stub.ListOperations(listing).operations[0].id for service, stub in cloud.operations.items()
     }
     return things, operations, request
+
+
+def _leave_holds(cloud: Cloud, inside: Inside) -> None:
+    """A lease, a point with its tasks, and a reservation of each kind, whose operations go no further."""
+    snapshotted, rolled_back = cloud.an_instance(), cloud.an_instance()
+    inside.compute.LeaseInstance(inside.lease_request(snapshotted.id))
+    inside.disk.CreateConsistencyPoint(inside.point_request(snapshotted.id))
+    whole = cloud.an_instance_snapshot(rolled_back.id)
+    target = (whole.members[0].disk_id, whole.members[0].snapshot_id)
+    inside.disk.ReserveRollback(inside.rollback_request(target, instance_id=rolled_back.id))
+    doomed = cloud.an_instance_snapshot(cloud.an_instance().id)
+    inside.disk.ReserveSnapshotDeletion(inside.deletion_request(doomed.id))
+    assert len(inside.disk.ListHolds(disk_participant_pb2.ListHoldsRequest()).holds) == 7
 
 
 def _name(method: Method) -> str:
@@ -148,6 +165,12 @@ def test_bytes_of_another_region_are_neither_read_nor_written(elsewhere: Elsewhe
         elsewhere.cloud.read(snapshot_id)
     with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
         elsewhere.cloud.write(disk_id, (0, b"south"))
+
+
+def test_what_operations_of_another_region_hold_is_not_listed(elsewhere: Elsewhere):
+    inside = Inside(elsewhere.cloud)
+    assert not inside.compute.ListLeases(compute_participant_pb2.ListLeasesRequest()).leases
+    assert not inside.disk.ListHolds(disk_participant_pb2.ListHoldsRequest()).holds
 
 
 @pytest.mark.parametrize("service", Service)
