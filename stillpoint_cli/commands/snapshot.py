@@ -190,8 +190,10 @@ def delete(
 def copy(
     context: typer.Context,
     snapshot: SnapshotArgument,
-    to: Annotated[str, typer.Option(metavar="REGION", help="The region to copy it to.")],
-    name: Annotated[str, typer.Option(help="The copy's name; the snapshot's when left out.")] = "",
+    to: Annotated[str, typer.Option(metavar="REGION", help="The region to copy it to.", show_default=False)],
+    name: Annotated[
+        str, typer.Option(help="The copy's name; the snapshot's when left out.", show_default=False)
+    ] = "",
     *,
     wait: WaitOption = True,
     as_json: JsonOption = False,
