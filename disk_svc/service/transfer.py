@@ -18,8 +18,8 @@ from svckit.saga import More, Progress, Run
 
 _WINDOW_BYTES = 32 << 20
 _MESSAGE_BYTES = 1 << 20
-_SLICE_SECONDS = 1.0
-"""A slice ends with the window in which this has passed: what a crash costs, and what a shutdown waits for."""
+_WINDOW_SECONDS = 1.0
+"""On a slow line a window ends when this has passed: what a crash costs, and what a shutdown waits for."""
 
 
 class Transfer:
@@ -30,29 +30,27 @@ class Transfer:
         self._importers = importers
 
     def slice(self, run: Run) -> More | None:
-        """None when everything is there."""
+        """One window; None when everything is there."""
         snapshots = run.input["snapshots"]
         number, offset, sent = (run.data.get(name, 0) for name in ("number", "offset_bytes", "sent_bytes"))
         if number == len(snapshots):
             return None
-        until = time.monotonic() + _SLICE_SECONDS
-        while number < len(snapshots) and time.monotonic() < until:
-            window = _Window(run, snapshots[number], run.data["bases"][number], offset)
-            offset, sent_now = self._copy(window, until)
-            sent += sent_now
-            if offset == window.size_bytes:
-                number, offset = number + 1, 0
+        window = _Window(run, snapshots[number], run.data["bases"][number], offset)
+        offset, sent_now = self._copy(window)
+        sent += sent_now
+        if offset == window.size_bytes:
+            number, offset = number + 1, 0
         sizes = [snapshot["size_bytes"] for snapshot in snapshots]
         return More(
             {"number": number, "offset_bytes": offset, "sent_bytes": sent},
             Progress(sum(sizes[:number]) + offset, sum(sizes), sent),
         )
 
-    def _copy(self, window: "_Window", until: float) -> tuple[int, int]:
+    def _copy(self, window: "_Window") -> tuple[int, int]:
         """Returns up to where the snapshot is there, and how many bytes were sent for that."""
         with refusing():
             to_send, end = self._what_to_send(window)
-        first = self._send(window, to_send, until)
+        first = self._send(window, to_send, until=time.monotonic() + _WINDOW_SECONDS)
         if first.unsent_from is not None:
             end = first.unsent_from
         if self._is_there(window, end):

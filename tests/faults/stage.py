@@ -62,12 +62,19 @@ class _Deployment(LocalDeployment):
     """Whoever calls another service calls its proxy."""
 
     def __init__(
-        self, folder: Path, proxies: Mapping[tuple[Service, Service], Proxy], **settings: str
+        self,
+        folder: Path,
+        proxies: Mapping[tuple[Service, Service], Proxy],
+        peers: Mapping[Service, Mapping[str, str]],
+        **settings: str,
     ) -> None:
         super().__init__(
             folder,
             free_ports=True,
             environment={f"STILLPOINT_{name.upper()}": value for name, value in settings.items()},
+            service_environment={
+                service: {"STILLPOINT_PEERS": json.dumps(addresses)} for service, addresses in peers.items()
+            },
             modules={Service.DISK: "tests.faults.disk_svc_on_faulty_store"},
         )
         self._proxies = proxies
@@ -82,9 +89,18 @@ class _Deployment(LocalDeployment):
 
 
 class Stage:
-    """One deployment. `deadline_seconds` is what an operation has, from its request to its point of no return."""
+    """One deployment. `deadline_seconds` is what an operation has, from its request to its point of no return; `peers` are
+    the same service of other regions, by service and region.
+    """
 
-    def __init__(self, folder: Path, *, deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        deadline_seconds: float,
+        region: str = "local",
+        peers: Mapping[Service, Mapping[str, str]] | None = None,
+    ) -> None:
         self.deadline_seconds = deadline_seconds
         self.in_order = True
         """No test has left it in a state that nobody has looked at."""
@@ -99,6 +115,8 @@ class Stage:
         self._deployment = _Deployment(
             folder / "var",
             self._proxies,
+            peers or {},
+            region=region,
             deadline_seconds=str(deadline_seconds),
             saga_lease_seconds=str(SAGA_LEASE_SECONDS),
             saga_workers="32",
@@ -132,6 +150,9 @@ class Stage:
 
     def address(self, service: Service) -> str:
         return self._deployment.addresses.of(service).public
+
+    def internal_address(self, service: Service) -> str:
+        return self._deployment.addresses.of(service).internal
 
     # Deaths
 
