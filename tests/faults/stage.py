@@ -33,7 +33,7 @@ from stillpoint.snapshot.v1 import (
     instance_snapshot_service_pb2,
     instance_snapshot_service_pb2_grpc,
 )
-from stillpoint_cli.addresses import Service
+from stillpoint_cli.addresses import DEFAULT_REGION, Service
 from stillpoint_cli.doctor import Channels, examine
 from stillpoint_cli.following import owner_of
 from stillpoint_cli.local import LocalDeployment
@@ -65,11 +65,13 @@ class _Deployment(LocalDeployment):
         self,
         folder: Path,
         proxies: Mapping[tuple[Service, Service], Proxy],
+        region: str,
         peers: Mapping[Service, Mapping[str, str]],
         **settings: str,
     ) -> None:
         super().__init__(
             folder,
+            region=region,
             free_ports=True,
             environment={f"STILLPOINT_{name.upper()}": value for name, value in settings.items()},
             service_environment={
@@ -98,7 +100,7 @@ class Stage:
         folder: Path,
         *,
         deadline_seconds: float,
-        region: str = "local",
+        region: str = DEFAULT_REGION,
         peers: Mapping[Service, Mapping[str, str]] | None = None,
     ) -> None:
         self.deadline_seconds = deadline_seconds
@@ -115,8 +117,8 @@ class Stage:
         self._deployment = _Deployment(
             folder / "var",
             self._proxies,
+            region,
             peers or {},
-            region=region,
             deadline_seconds=str(deadline_seconds),
             saga_lease_seconds=str(SAGA_LEASE_SECONDS),
             saga_workers="32",
@@ -236,7 +238,11 @@ class Stage:
         return self.snapshots.GetInstanceSnapshot(request).instance_snapshot
 
     def snapshots_of(self, machine: Machine) -> list[instance_snapshot_pb2.InstanceSnapshot]:
-        wanted = instance_snapshot_service_pb2.ListInstanceSnapshotsRequest.Filter(instance_id=machine.id)
+        return self.snapshots_of_instance(machine.id)
+
+    def snapshots_of_instance(self, instance_id: str) -> list[instance_snapshot_pb2.InstanceSnapshot]:
+        """Copies too, of an instance in another region."""
+        wanted = instance_snapshot_service_pb2.ListInstanceSnapshotsRequest.Filter(instance_id=instance_id)
         request = instance_snapshot_service_pb2.ListInstanceSnapshotsRequest(filter=wanted, page_size=500)
         return list(self.snapshots.ListInstanceSnapshots(request).instance_snapshots)
 

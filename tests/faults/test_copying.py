@@ -1,116 +1,21 @@
 """Copies to another region, while either region dies in the middle of them, or the network between them misbehaves."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stillpoint.disk.v1 import block_service_pb2, disk_service_pb2, disk_snapshot_service_pb2
 from stillpoint_cli.addresses import Service
-from tests.faults.conftest import PATIENT_SECONDS
 from tests.faults.gates import Gate, Gates
 from tests.faults.positions import WHEN
-from tests.faults.proxy import Proxy
-from tests.faults.stage import REST_SECONDS, Stage, new_request_id
+from tests.faults.regions import MIB, Regions
+from tests.faults.stage import Stage, new_request_id
 from tests.support.waiting import eventually
 
-MIB = 1 << 20
 WINDOW_BYTES = 32 * MIB
 STEPS = ("BeginImport", "WriteImport", "DigestImport", "FinishImport")
-
-
-class Regions:
-    """Two stages, and a proxy on the way from north to south."""
-
-    def __init__(self, folder: Path) -> None:
-        self.gates = Gates()
-        self.proxy = Proxy(self.gates)
-        self.south = Stage(folder / "south", deadline_seconds=PATIENT_SECONDS, region="south")
-        self.proxy.connect(self.south.internal_address(Service.DISK))
-        self.north = Stage(
-            folder / "north",
-            deadline_seconds=PATIENT_SECONDS,
-            region="north",
-            peers={Service.DISK: {"south": self.proxy.address}},
-        )
-
-    def close(self) -> None:
-        self.lose_all()
-        for stage in (self.north, self.south):
-            stage.close()
-        self.proxy.stop()
-
-    def lose_all(self) -> None:
-        for gates in (self.gates, self.north.gates, self.south.gates):
-            gates.lose_all()
-
-    def a_snapshot(self, data: bytes, *, disk_id: str = "") -> str:
-        """Of a disk in the north that begins with these bytes."""
-        if not disk_id:
-            disk_id = self.a_disk(len(data))
-        self.north_writes(disk_id, data)
-        request = disk_snapshot_service_pb2.CreateDiskSnapshotRequest(disk_id=disk_id)
-        answer = self.north.disk_snapshots.CreateDiskSnapshot(request)
-        assert self.north.outcome(answer.operation_id) == "SUCCEEDED"
-        return answer.snapshot.id
-
-    def a_disk(self, size_bytes: int) -> str:
-        request = disk_service_pb2.CreateDiskRequest(name="copied", size_bytes=size_bytes)
-        return self.north.disks.CreateDisk(request).disk.id
-
-    def north_writes(self, disk_id: str, data: bytes) -> None:
-        messages = (
-            block_service_pb2.WriteBlocksRequest(
-                disk_id=disk_id,
-                extents=[block_service_pb2.Extent(offset_bytes=at, data=data[at : at + MIB])],
-            )
-            for at in range(0, len(data), MIB)
-        )
-        for _durable in self.north.blocks.WriteBlocks(messages):
-            pass
-
-    def copy(self, snapshot_id: str, request_id: str = "") -> Any:
-        """Ask for a copy in the south; returns the call, a future."""
-        return self.north.disk_snapshots.CopyDiskSnapshot.future(
-            disk_snapshot_service_pb2.CopyDiskSnapshotRequest(
-                request_id=request_id or new_request_id(),
-                snapshot_id=snapshot_id,
-                destination_region="south",
-            ),
-            timeout=REST_SECONDS,
-        )
-
-    def read_in_the_south(self, copy_snapshot_id: str) -> bytes:
-        request = block_service_pb2.ReadBlocksRequest(snapshot_id=copy_snapshot_id)
-        return b"".join(
-            piece.data or bytes(piece.length_bytes) for piece in self.south.blocks.ReadBlocks(request)
-        )
-
-    def copies_in_the_south(self) -> set[str]:
-        request = disk_snapshot_service_pb2.ListDiskSnapshotsRequest(page_size=500)
-        return {each.id for each in self.south.disk_snapshots.ListDiskSnapshots(request).snapshots}
-
-    def assert_nothing_left(self) -> None:
-        for stage in (self.north, self.south):
-            stage.assert_nothing_left()
-
-
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regions]:
-    regions = Regions(tmp_path_factory.mktemp("r"))
-    yield regions
-    regions.close()
-
-
-@pytest.fixture
-def regions(both: Regions) -> Iterator[Regions]:
-    yield both
-    both.proxy.messages_to_damage = 0
-    both.south.director.failing_seal = None
-    both.lose_all()
 
 
 @dataclass(frozen=True, slots=True)
