@@ -3,19 +3,24 @@
 from disk_svc import policy_saga, sagas
 from disk_svc.block_servicer import BlockServicer
 from disk_svc.blockstore import BlockStore, LmdbBlockStore, StoreError
+from disk_svc.clients import Importers
+from disk_svc.import_servicer import ImportServicer
 from disk_svc.models import DiskTable
 from disk_svc.participant_servicer import ParticipantServicer
 from disk_svc.policy_servicer import AutoSnapshotPolicyServicer
 from disk_svc.service.automatic_snapshots import AutomaticSnapshots
 from disk_svc.service.blocks import Blocks
+from disk_svc.service.copies import Copies, MemberCopies
 from disk_svc.service.disks import Disks
 from disk_svc.service.expiry import Expiry
+from disk_svc.service.imports import Imports
 from disk_svc.service.points import Points
 from disk_svc.service.policies import Policies
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Deletions, Rollbacks
 from disk_svc.service.scheduler import Scheduler
 from disk_svc.service.snapshots import Snapshots
+from disk_svc.service.transfer import Transfer
 from disk_svc.servicer import DiskServicer, DiskSnapshotServicer
 from disk_svc.settings import Settings
 from disk_svc.states import Kind
@@ -28,6 +33,8 @@ from stillpoint.disk.v1 import (
     disk_service_pb2_grpc,
     disk_snapshot_service_pb2,
     disk_snapshot_service_pb2_grpc,
+    import_service_pb2,
+    import_service_pb2_grpc,
     participant_service_pb2,
     participant_service_pb2_grpc,
 )
@@ -37,6 +44,7 @@ from svckit.database import Database
 from svckit.logs import configure_logging
 from svckit.memory import keep_large_buffers
 from svckit.mutations import Mutations
+from svckit.peers import Peers
 from svckit.recurring import Recurring
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
@@ -70,11 +78,17 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
     rollbacks = Rollbacks(realm)
     policies = Policies(realm, clock)
     automatic = AutomaticSnapshots(realm, disks, points, clock)
+    peers = Peers(settings.peers)
+    copies = Copies(realm, peers)
+    importers = Importers(peers, settings.region)
     engine = SagaEngine(
         database,
         [
             *sagas.definitions(realm, disks, points, snapshots, rollbacks),
             policy_saga.definition(automatic, points),
+            sagas.copy_disk_snapshots(
+                copies, importers, Transfer(store, importers), settings.deadline_seconds
+            ),
         ],
         operation_prefix="op-d",
         region=settings.region,
@@ -93,7 +107,7 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
             ),
             Registration(
                 disk_snapshot_service_pb2_grpc.add_DiskSnapshotServiceServicer_to_server,
-                DiskSnapshotServicer(realm, snapshots, mutations),
+                DiskSnapshotServicer(realm, snapshots, copies, mutations),
                 disk_snapshot_service_pb2.DESCRIPTOR.services_by_name["DiskSnapshotService"],
             ),
             Registration(
@@ -111,8 +125,15 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
         internal=[
             Registration(
                 participant_service_pb2_grpc.add_ParticipantServiceServicer_to_server,
-                ParticipantServicer(realm, disks, points, rollbacks, Deletions(realm)),
+                ParticipantServicer(
+                    realm, disks, points, rollbacks, Deletions(realm), copies=MemberCopies(copies, engine)
+                ),
                 participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"],
+            ),
+            Registration(
+                import_service_pb2_grpc.add_ImportServiceServicer_to_server,
+                ImportServicer(Imports(realm)),
+                import_service_pb2.DESCRIPTOR.services_by_name["ImportService"],
             ),
         ],
         recurring=[

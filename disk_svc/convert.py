@@ -3,19 +3,19 @@
 from collections.abc import Mapping
 from datetime import datetime
 
-from disk_svc.blockstore import Extent
 from disk_svc.models import AutoSnapshotPolicy, Disk, DiskSnapshot, PolicyDisk
 from disk_svc.service.disks import InstanceDisk
+from disk_svc.service.imports import Delivery, Incoming
 from disk_svc.service.points import Member, SealResult
 from disk_svc.states import Kind, Role
 from stillpoint.disk.v1 import (
     auto_snapshot_policy_pb2,
-    block_service_pb2,
     disk_pb2,
     disk_snapshot_pb2,
+    import_service_pb2,
     participant_service_pb2,
 )
-from svckit.clock import to_timestamp
+from svckit.clock import from_timestamp, to_timestamp
 from svckit.errors import Refusal
 from svckit.operations import error_of
 
@@ -74,6 +74,8 @@ def snapshot(row: DiskSnapshot) -> disk_snapshot_pb2.DiskSnapshot:
         labels=row.labels,
         expire_time=to_timestamp(row.expire_time),
         policy_id=row.policy_id,
+        source_region=row.source_region,
+        source_snapshot_id=row.source_snapshot_id,
     )
 
 
@@ -151,8 +153,27 @@ def seal_result(value: SealResult) -> participant_service_pb2.SealResult:
     )
 
 
-def extents(message: block_service_pb2.WriteBlocksRequest) -> list[Extent]:
-    return [Extent(extent.offset_bytes, extent.data) for extent in message.extents]
+def delivery(message: import_service_pb2.BeginImportRequest) -> Delivery:
+    return Delivery(
+        message.key,
+        message.operation_id,
+        message.source_region,
+        message.account_id,
+        message.instance_snapshot_id,
+    )
+
+
+def incoming(message: import_service_pb2.ImportedSnapshot) -> Incoming:
+    return Incoming(
+        message.snapshot_id,
+        message.source_snapshot_id,
+        message.name,
+        message.description,
+        message.labels,
+        message.size_bytes,
+        from_timestamp(message.cut_time),
+        message.base_source_snapshot_ids,
+    )
 
 
 def moment(text: str) -> datetime:

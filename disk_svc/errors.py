@@ -15,6 +15,7 @@ DiskRefusal
 ├── WriterFenced             ABORTED
 ├── StoreFull                RESOURCE_EXHAUSTED
 ├── BytesLost                DATA_LOSS
+├── CopyDiffers              DATA_LOSS            in an operation's error
 ├── InstanceHasNoDisks       NOT_FOUND
 ├── ExpiryNotOwn             FAILED_PRECONDITION
 └── PolicyNotFound           NOT_FOUND
@@ -122,7 +123,10 @@ class SnapshotInUse(DiskRefusal):
     reason = "SNAPSHOT_IN_USE"
 
     def __init__(self, snapshot_id: str) -> None:
-        message = f"a disk is being made from disk snapshot {snapshot_id}, or rolled back to it, right now"
+        message = (
+            f"disk snapshot {snapshot_id} is in use right now: a disk or a copy is being made from it, or a disk is rolled "
+            "back to it"
+        )
         super().__init__(
             message,
             metadata={"snapshot_id": snapshot_id},
@@ -212,6 +216,18 @@ class BytesLost(DiskRefusal):
         super().__init__(
             f"stored bytes of {object_id} at offset {offset_bytes} do not match their checksum",
             metadata={"object_id": object_id, "offset_bytes": str(offset_bytes)},
+        )
+
+
+class CopyDiffers(DiskRefusal):
+    code = grpc.StatusCode.DATA_LOSS
+    reason = "COPY_DIFFERS"
+
+    def __init__(self, snapshot_id: str, region: str, offset_bytes: int) -> None:
+        super().__init__(
+            f"what region {region} stored of disk snapshot {snapshot_id} at offset {offset_bytes} is not what was sent, "
+            "twice in a row",
+            metadata={"snapshot_id": snapshot_id, "offset_bytes": str(offset_bytes)},
         )
 
 

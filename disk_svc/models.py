@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from disk_svc.states import Attachment, Kind, PointState, Purpose, Role, SnapshotState, Task
+from disk_svc.states import Attachment, ImportState, Kind, PointState, Purpose, Role, SnapshotState, Task
 from svckit.database import UtcDateTime
 
 
@@ -61,7 +61,9 @@ class Disk(DiskTable):
 
 
 class DiskSnapshot(DiskTable):
-    """A snapshot of a disk. In CREATING, AVAILABLE and DELETING the row is the quota's slot."""
+    """A snapshot of a disk. In CREATING, AVAILABLE and DELETING the row is the quota's slot. A copy from another region has
+    no disk, and so no slot; `operation_id` is that region's while it is CREATING.
+    """
 
     __tablename__ = "disk_snapshots"
     __table_args__ = (
@@ -79,6 +81,7 @@ class DiskSnapshot(DiskTable):
             sqlite_where=sa.text("expire_time IS NOT NULL"),
             postgresql_where=sa.text("expire_time IS NOT NULL"),
         ),
+        sa.Index("snapshots_by_source", "source_snapshot_id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -100,6 +103,8 @@ class DiskSnapshot(DiskTable):
     expire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
+    source_region: Mapped[str]
+    source_snapshot_id: Mapped[str]
 
 
 class ConsistencyPoint(DiskTable):
@@ -108,6 +113,7 @@ class ConsistencyPoint(DiskTable):
     __tablename__ = "consistency_points"
 
     key: Mapped[str] = mapped_column(primary_key=True)
+    region: Mapped[str]
     operation_id: Mapped[str]
     state: Mapped[PointState] = mapped_column(sa.String)
     cut_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -120,6 +126,7 @@ class Reservation(DiskTable):
     __tablename__ = "reservations"
 
     key: Mapped[str] = mapped_column(primary_key=True)
+    region: Mapped[str]
     operation_id: Mapped[str]
     purpose: Mapped[Purpose] = mapped_column(sa.String)
     targets: Mapped[list[dict[str, Any]]] = mapped_column(sa.JSON)
@@ -170,3 +177,30 @@ class AutoSnapshotPolicy(DiskTable):
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)
     disks: Mapped[list[PolicyDisk]] = relationship(order_by=PolicyDisk.disk_id, lazy="selectin")
+
+
+class Import(DiskTable):
+    """A snapshot that another region copies to this one, until all of its import are finished or withdrawn. Its bytes are
+    in a volume that no disk has.
+    """
+
+    __tablename__ = "imports"
+    __table_args__ = (
+        sa.Index("imports_by_key", "key"),
+        sa.Index("imports_by_volume", "volume_id"),
+        sa.Index("imports_by_base", "base_snapshot_id", "state"),
+    )
+
+    snapshot_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str]
+    region: Mapped[str]
+    operation_id: Mapped[str]
+    source_region: Mapped[str]
+    volume_id: Mapped[str]
+    size_bytes: Mapped[int] = mapped_column(sa.BigInteger)
+    base_snapshot_id: Mapped[str]
+    """The copy whose content the volume begins with; empty for none."""
+    base_source_snapshot_id: Mapped[str]
+    """What that is a copy of."""
+    state: Mapped[ImportState] = mapped_column(sa.String)
+    create_time: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -9,8 +9,18 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from disk_svc.models import ConsistencyPoint, Disk, DiskSnapshot, Reservation
-from disk_svc.states import DELETABLE, HOLDS_SLOT, Attachment, Kind, PointState, Purpose, SnapshotState, Task
+from disk_svc.models import ConsistencyPoint, Disk, DiskSnapshot, Import, Reservation
+from disk_svc.states import (
+    DELETABLE,
+    HOLDS_SLOT,
+    Attachment,
+    ImportState,
+    Kind,
+    PointState,
+    Purpose,
+    SnapshotState,
+    Task,
+)
 from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import rows_changed, table_of
@@ -20,6 +30,7 @@ _DISKS = table_of(Disk)
 _SNAPSHOTS = table_of(DiskSnapshot)
 _POINTS = table_of(ConsistencyPoint)
 _RESERVATIONS = table_of(Reservation)
+_IMPORTS = table_of(Import)
 
 # Disks and snapshots alike
 
@@ -198,6 +209,8 @@ def add_snapshots(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
                 "expire_time": None,
                 "create_time": now,
                 "update_time": now,
+                "source_region": "",
+                "source_snapshot_id": "",
                 **row,
             }
             for row in rows
@@ -215,11 +228,15 @@ def find_snapshot(
 
 
 def snapshots_by_id(
-    session: Session, snapshot_ids: Collection[str], *, account_id: str, lock: bool = False
+    session: Session, snapshot_ids: Collection[str], *, account_id: str, region: str, lock: bool = False
 ) -> dict[str, DiskSnapshot]:
     query = (
         sa.select(DiskSnapshot)
-        .where(DiskSnapshot.id.in_(snapshot_ids), DiskSnapshot.account_id == account_id)
+        .where(
+            DiskSnapshot.id.in_(snapshot_ids),
+            DiskSnapshot.account_id == account_id,
+            DiskSnapshot.region == region,
+        )
         .order_by(DiskSnapshot.id)
     )
     return {snapshot.id: snapshot for snapshot in session.scalars(query.with_for_update() if lock else query)}
@@ -297,14 +314,20 @@ def slots_taken(session: Session, disk_ids: Collection[str]) -> dict[tuple[str, 
 
 
 def sources_in_use(session: Session, snapshot_ids: Collection[str]) -> set[str]:
-    """Which of the snapshots a disk is being made from, or rolled back to, right now."""
+    """Which of the snapshots something is being made from right now, a disk or a copy, or rolled back to."""
     being_made = sa.select(Disk.source_snapshot_id).where(
         Disk.source_snapshot_id.in_(snapshot_ids), Disk.task == Task.CREATING
     )
-    # As many as there are rollbacks under way: few.
-    rolling_back = sa.select(Reservation.targets).where(Reservation.purpose == Purpose.ROLLBACK)
-    reserved = {target["snapshot_id"] for targets in session.scalars(rolling_back) for target in targets}
-    return set(session.scalars(being_made)) | reserved.intersection(snapshot_ids)
+    being_received = sa.select(Import.base_snapshot_id).where(
+        Import.base_snapshot_id.in_(snapshot_ids), Import.state == ImportState.PREPARED
+    )
+    # As many as there are rollbacks and copies under way: few.
+    under_way = sa.select(Reservation.targets).where(
+        Reservation.purpose.in_([Purpose.ROLLBACK, Purpose.COPY])
+    )
+    reserved = {target["snapshot_id"] for targets in session.scalars(under_way) for target in targets}
+    made = {*session.scalars(being_made), *session.scalars(being_received)}
+    return made | reserved.intersection(snapshot_ids)
 
 
 def change_snapshots(
@@ -328,9 +351,10 @@ def remove_snapshots(session: Session, snapshot_ids: Collection[str]) -> None:
 # Consistency points
 
 
-def add_point(session: Session, key: str, operation_id: str) -> None:
+def add_point(session: Session, key: str, operation_id: str, *, region: str) -> None:
     values = {
         "key": key,
+        "region": region,
         "operation_id": operation_id,
         "state": PointState.PREPARED,
         "cut_time": None,
@@ -360,10 +384,17 @@ def remove_point(session: Session, key: str) -> None:
 
 
 def add_reservation(
-    session: Session, key: str, operation_id: str, purpose: Purpose, targets: Sequence[Mapping[str, str]]
+    session: Session,
+    key: str,
+    operation_id: str,
+    purpose: Purpose,
+    targets: Sequence[Mapping[str, str]],
+    *,
+    region: str,
 ) -> None:
     values = {
         "key": key,
+        "region": region,
         "operation_id": operation_id,
         "purpose": purpose,
         "targets": [dict(target) for target in targets],
@@ -376,6 +407,15 @@ def find_reservation(session: Session, key: str) -> Reservation | None:
     return session.scalar(sa.select(Reservation).where(Reservation.key == key))
 
 
+def narrow_reservation(session: Session, key: str, targets: Sequence[Mapping[str, str]]) -> None:
+    """Let go of what is not among these."""
+    session.execute(
+        sa.update(_RESERVATIONS)
+        .where(_RESERVATIONS.c.key == key)
+        .values(targets=[dict(target) for target in targets])
+    )
+
+
 def remove_reservation(session: Session, key: str) -> None:
     session.execute(sa.delete(_RESERVATIONS).where(_RESERVATIONS.c.key == key))
 
@@ -384,24 +424,50 @@ def remove_reservation(session: Session, key: str) -> None:
 
 
 def list_holds(session: Session, page: paging.Page, *, region: str) -> tuple[Sequence[sa.Row[Any]], str]:
-    """Everything that an operation holds, as rows of sort_key, kind, resource_id, operation_id and since."""
+    """Everything that an operation holds, as rows of sort_key, kind, resource_id, operation_id, since and
+    operation_region.
+    """
+    here = sa.literal(region)
+    # A copy that is being received is made by an operation of the region that it comes from.
+    maker = sa.case(
+        (
+            sa.and_(_SNAPSHOTS.c.state == SnapshotState.CREATING, _SNAPSHOTS.c.source_region != ""),
+            _SNAPSHOTS.c.source_region,
+        ),
+        else_=here,
+    )
     kinds = sa.union_all(
         sa.select(
             sa.literal("task").label("kind"),
             _DISKS.c.id.label("resource_id"),
             _DISKS.c.task_operation_id.label("operation_id"),
             _DISKS.c.update_time.label("since"),
+            here.label("operation_region"),
         ).where(_DISKS.c.task_operation_id != "", _DISKS.c.region == region),
         sa.select(
-            sa.literal("snapshot"), _SNAPSHOTS.c.id, _SNAPSHOTS.c.operation_id, _SNAPSHOTS.c.update_time
+            sa.literal("snapshot"),
+            _SNAPSHOTS.c.id,
+            _SNAPSHOTS.c.operation_id,
+            _SNAPSHOTS.c.update_time,
+            maker,
         ).where(_SNAPSHOTS.c.operation_id != "", _SNAPSHOTS.c.region == region),
-        sa.select(sa.literal("point"), _POINTS.c.key, _POINTS.c.operation_id, _POINTS.c.create_time),
+        sa.select(
+            sa.literal("point"), _POINTS.c.key, _POINTS.c.operation_id, _POINTS.c.create_time, here
+        ).where(_POINTS.c.region == region),
         sa.select(
             _RESERVATIONS.c.purpose + " reservation",
             _RESERVATIONS.c.key,
             _RESERVATIONS.c.operation_id,
             _RESERVATIONS.c.create_time,
-        ),
+            here,
+        ).where(_RESERVATIONS.c.region == region),
+        sa.select(
+            sa.literal("import"),
+            _IMPORTS.c.snapshot_id,
+            _IMPORTS.c.operation_id,
+            _IMPORTS.c.create_time,
+            _IMPORTS.c.source_region,
+        ).where(_IMPORTS.c.region == region),
     ).subquery()
     sort_key = kinds.c.kind + "/" + kinds.c.resource_id
     query = sa.select(sort_key.label("sort_key"), kinds).order_by(sort_key.desc()).limit(page.size + 1)
@@ -428,7 +494,8 @@ def snapshots_after(session: Session, snapshot_id: str, limit: int) -> Sequence[
 
 
 def known_ids(session: Session, object_ids: Collection[str]) -> set[str]:
-    """Which of these ids a disk or a snapshot has."""
+    """Which of these ids a disk or a snapshot has, or a volume that receives one."""
     disks = sa.select(Disk.id).where(Disk.id.in_(object_ids))
     snapshots = sa.select(DiskSnapshot.id).where(DiskSnapshot.id.in_(object_ids))
-    return set(session.scalars(disks)) | set(session.scalars(snapshots))
+    receiving = sa.select(Import.volume_id).where(Import.volume_id.in_(object_ids))
+    return {*session.scalars(disks), *session.scalars(snapshots), *session.scalars(receiving)}

@@ -1,4 +1,4 @@
-"""The sagas of disk_svc: small ones, with the block store as their participant. Rows are changed by the transaction that
+"""The sagas of disk_svc: small ones, with the block store as their participant, or another region's disk_svc. Rows are changed by the transaction that
 accepts each (first) and by the commits that end its steps (last); the steps themselves are about bytes.
 """
 
@@ -9,12 +9,15 @@ from sqlalchemy.orm import Session
 
 from disk_svc import convert, repository
 from disk_svc.blockstore import Cut, Restore
+from disk_svc.clients import Importers
 from disk_svc.errors import refusal_for, refusing
+from disk_svc.service.copies import COPY_KIND, Copies
 from disk_svc.service.disks import Disks
 from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Rollbacks
 from disk_svc.service.snapshots import Snapshots
+from disk_svc.service.transfer import Transfer
 from disk_svc.states import SnapshotState, Task
 from stillpoint.disk.v1 import disk_service_pb2, disk_snapshot_service_pb2
 from svckit.errors import Refusal
@@ -211,6 +214,52 @@ def _delete_disk_snapshot(realm: Realm) -> SagaDefinition:
         kind="delete_disk_snapshot",
         steps=(Step("delete", do=delete, record=record, answer=answer),),
         failed=_cannot_fail,
+    )
+
+
+def copy_disk_snapshots(
+    copies: Copies, importers: Importers, transfer: Transfer, deadline_seconds: float
+) -> SagaDefinition:
+    """The participant is the disk_svc of another region. Until that has taken it on there is a deadline; from then on it
+    lasts as long as there are bytes.
+    """
+
+    def begin(run: Run) -> Mapping[str, Any]:
+        return {"bases": importers.begin(run)}
+
+    def undo(run: Run) -> None:
+        # First what is kept here: the other region may be away for long.
+        copies.release(run)
+        importers.withdraw(run)
+
+    def answer(_session: Session, run: Run) -> disk_snapshot_service_pb2.CopyDiskSnapshotResponse:
+        """Of a copy of an instance snapshot nobody reads it."""
+        return disk_snapshot_service_pb2.CopyDiskSnapshotResponse(
+            copy_snapshot_id=run.input["snapshots"][0]["copy_snapshot_id"], operation_id=run.id
+        )
+
+    def end(session: Session, run: Run) -> None:
+        copies.end(session, run.id)
+
+    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
+        copies.end(session, run.id)
+
+    return SagaDefinition(
+        kind=COPY_KIND,
+        steps=(
+            Step(
+                "begin",
+                do=begin,
+                undo=undo,
+                record=copies.keep_bases,
+                answer=answer,
+                lifts_deadline=True,
+            ),
+            Step("transfer", do=transfer.slice),
+            Step("finish", do=importers.finish, record=end, pivot=True),
+        ),
+        failed=failed,
+        deadline_seconds=deadline_seconds,
     )
 
 

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from disk_svc import convert, repository
 from disk_svc.models import Disk
+from disk_svc.service.copies import Copies
 from disk_svc.service.disks import Disks
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Rollbacks
@@ -157,9 +158,10 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
 class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceServicer):
     """stillpoint.disk.v1.DiskSnapshotService."""
 
-    def __init__(self, realm: Realm, snapshots: Snapshots, mutations: Mutations) -> None:
+    def __init__(self, realm: Realm, snapshots: Snapshots, copies: Copies, mutations: Mutations) -> None:
         self._realm = realm
         self._snapshots = snapshots
+        self._copies = copies
         self._mutations = mutations
 
     async def CreateDiskSnapshot(
@@ -255,4 +257,23 @@ class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceSer
             request,
             lambda session, operation_id: self._snapshots.delete(session, operation_id, request.snapshot_id),
             disk_snapshot_service_pb2.DeleteDiskSnapshotResponse,
+        )
+
+    async def CopyDiskSnapshot(
+        self, request: disk_snapshot_service_pb2.CopyDiskSnapshotRequest, context: Any
+    ) -> disk_snapshot_service_pb2.CopyDiskSnapshotResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("snapshot_id", request.snapshot_id)
+            check.name("destination_region", request.destination_region)
+            check.that(
+                request.destination_region != self._realm.region, "destination_region", "is this region"
+            )
+            check.name("name", request.name, required=False)
+        return await self._mutations.saga(
+            request,
+            lambda session, operation_id: self._copies.start(
+                session, operation_id, request.snapshot_id, request.destination_region, request.name
+            ),
+            disk_snapshot_service_pb2.CopyDiskSnapshotResponse,
         )

@@ -24,3 +24,6 @@ class Settings(ServiceSettings):
         gt=0,
         description="how often the service looks for what has come due: slots of policies, snapshots that expire",
     )
+    deadline_seconds: float = Field(
+        default=30.0, gt=0, description="for another region to take on a copy; past it, the copy is undone"
+    )

@@ -36,6 +36,8 @@ def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSn
         description=row.description,
         labels=row.labels,
         expire_time=to_timestamp(row.expire_time),
+        source_region=row.source_region,
+        source_instance_snapshot_id=row.source_instance_snapshot_id,
     )
 
 

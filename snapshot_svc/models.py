@@ -55,10 +55,13 @@ class InstanceSnapshot(SnapshotTable):
     account_id: Mapped[str]
     region: Mapped[str]
     instance_id: Mapped[str]
+    source_region: Mapped[str]
+    """The region it was copied from; empty for one that was taken here."""
+    source_instance_snapshot_id: Mapped[str]
     state: Mapped[State] = mapped_column(sa.String)
     state_reason: Mapped[str]
     operation_id: Mapped[str]
-    """The operation that works on it; empty when none does."""
+    """The operation that works on it, of the other region while it is being received; empty when none does."""
     cut_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     expire_time: Mapped[datetime | None] = mapped_column(UtcDateTime)
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)

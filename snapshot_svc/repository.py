@@ -26,6 +26,9 @@ def add(session: Session, **values: Any) -> None:
             "state": State.CREATING,
             "state_reason": "",
             "cut_time": None,
+            "expire_time": None,
+            "source_region": "",
+            "source_instance_snapshot_id": "",
             "create_time": now,
             "update_time": now,
             **values,
@@ -141,6 +144,19 @@ def fix_moment(
     members: Sequence[Mapping[str, Any]],
 ) -> None:
     change(session, instance_snapshot_id, operation_id, name=name, cut_time=cut_time)
+    add_members(session, instance_snapshot_id, members)
+
+
+def finish_import(session: Session, instance_snapshot_id: str) -> None:
+    """What was received is AVAILABLE; nothing happens when it has been for some time."""
+    session.execute(
+        sa.update(_SNAPSHOTS)
+        .where(_SNAPSHOTS.c.id == instance_snapshot_id, _SNAPSHOTS.c.state == State.CREATING)
+        .values(state=State.AVAILABLE, operation_id="", update_time=utc_now())
+    )
+
+
+def add_members(session: Session, instance_snapshot_id: str, members: Sequence[Mapping[str, Any]]) -> None:
     session.execute(
         sa.insert(_MEMBERS),
         [

@@ -7,13 +7,19 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from snapshot_svc import repository
-from snapshot_svc.errors import DisksNotMembers, InstanceSnapshotInState, InstanceSnapshotNotFound
+from snapshot_svc.errors import (
+    DisksNotMembers,
+    InstanceSnapshotCopied,
+    InstanceSnapshotInState,
+    InstanceSnapshotNotFound,
+)
 from snapshot_svc.models import InstanceSnapshot
-from snapshot_svc.states import CAN_BE_DELETED, CAN_ROLL_BACK, State
+from snapshot_svc.states import CAN_BE_COPIED, CAN_BE_DELETED, CAN_ROLL_BACK, State
 from svckit.caller import current_caller
 from svckit.clock import Clock
 from svckit.ids import new_id
 from svckit.mutations import SagaStart
+from svckit.peers import Peers
 from svckit.validation import must_be_ahead
 
 
@@ -23,8 +29,9 @@ class SnapshotService:
     spec.md: "Just like disk snapshots, Instance Snapshots are region-specific."
     """
 
-    def __init__(self, region: str, clock: Clock) -> None:
+    def __init__(self, region: str, peers: Peers, clock: Clock) -> None:
         self._region = region
+        self._peers = peers
         self._clock = clock
 
     def get(
@@ -101,6 +108,7 @@ class SnapshotService:
         self, session: Session, operation_id: str, instance_snapshot_id: str, disk_ids: Collection[str]
     ) -> SagaStart:
         """All members, or those of the disks that are named."""
+        _refuse_copy(self.get(session, instance_snapshot_id))
         snapshot = self._take(session, operation_id, instance_snapshot_id, CAN_ROLL_BACK)
         # Its state may have changed between the look and the UPDATE, which is what holds it from now on.
         session.refresh(snapshot)
@@ -110,6 +118,7 @@ class SnapshotService:
     def check_roll_back(self, session: Session, instance_snapshot_id: str) -> InstanceSnapshot:
         """Refuse as `roll_back` would, and change nothing."""
         snapshot = self.get(session, instance_snapshot_id)
+        _refuse_copy(snapshot)
         if snapshot.state not in CAN_ROLL_BACK or snapshot.operation_id:
             raise InstanceSnapshotInState(snapshot.id, snapshot.state, snapshot.operation_id, CAN_ROLL_BACK)
         return snapshot
@@ -121,6 +130,43 @@ class SnapshotService:
         self._take(session, operation_id, instance_snapshot_id, CAN_BE_DELETED)
         return SagaStart("delete_instance_snapshot", instance_snapshot_id, {})
 
+    def copy(
+        self, session: Session, instance_snapshot_id: str, *, destination_region: str, name: str
+    ) -> SagaStart:
+        """The copy's ids are picked here, so that every call to the other region can be repeated."""
+        snapshot = self.get(session, instance_snapshot_id)
+        self._peers.channel(destination_region)  # refuses a region that the settings do not know
+        if snapshot.state not in CAN_BE_COPIED:
+            raise InstanceSnapshotInState(
+                snapshot.id, snapshot.state, snapshot.operation_id, CAN_BE_COPIED, at_rest=False
+            )
+        assert snapshot.cut_time is not None  # one without is not found
+        return SagaStart(
+            "copy_instance_snapshot",
+            instance_snapshot_id,
+            {
+                "destination_region": destination_region,
+                "copy_instance_snapshot_id": new_id("isnap"),
+                "name": name or snapshot.name,
+                "description": snapshot.description,
+                "labels": snapshot.labels,
+                "instance_id": snapshot.instance_id,
+                "cut_time": snapshot.cut_time.isoformat(),
+                "members": [
+                    {
+                        "disk_id": member.disk_id,
+                        "disk_name": member.disk_name,
+                        "is_system_disk": member.is_system_disk,
+                        "size_bytes": member.size_bytes,
+                        "device": member.device,
+                        "snapshot_id": member.snapshot_id,
+                        "copy_snapshot_id": new_id("snap"),
+                    }
+                    for member in snapshot.members
+                ],
+            },
+        )
+
     def _take(
         self, session: Session, operation_id: str, instance_snapshot_id: str, allowed: Sequence[State]
     ) -> InstanceSnapshot:
@@ -128,6 +174,11 @@ class SnapshotService:
         if not repository.take(session, instance_snapshot_id, operation_id, allowed=allowed):
             raise InstanceSnapshotInState(snapshot.id, snapshot.state, snapshot.operation_id, allowed)
         return snapshot
+
+
+def _refuse_copy(snapshot: InstanceSnapshot) -> None:
+    if snapshot.source_region:
+        raise InstanceSnapshotCopied(snapshot.id, snapshot.source_region)
 
 
 def rollback_arguments(snapshot: InstanceSnapshot, disk_ids: Collection[str]) -> dict[str, Any]:

@@ -185,6 +185,25 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
         outcomes = await self._mutations.batch(request, ids, self._delete_one_of_many)
         return pb.BatchDeleteInstanceSnapshotsResponse(results=[convert.result(each) for each in outcomes])
 
+    async def CopyInstanceSnapshot(
+        self, request: pb.CopyInstanceSnapshotRequest, context: Any
+    ) -> pb.CopyInstanceSnapshotResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+            check.destination("destination_region", request.destination_region, here=self._region)
+            check.name("name", request.name, required=False)
+        return await self._mutations.saga(
+            request,
+            lambda session, _operation_id: self._service.copy(
+                session,
+                request.instance_snapshot_id,
+                destination_region=request.destination_region,
+                name=request.name,
+            ),
+            pb.CopyInstanceSnapshotResponse,
+        )
+
     def _delete_one_of_many(
         self, session: Session, operation_id: str, instance_snapshot_id: str
     ) -> SagaStart:

@@ -71,18 +71,27 @@ class Mutations:
         caller = current_caller()
         with self._database.write() as session:
             earlier = requests.remember(
-                session, account_id=caller.account_id, request=request, operation_id=""
+                session,
+                account_id=caller.account_id,
+                region=self._engine.region,
+                request=request,
+                operation_id="",
             )
             if earlier is not None:
                 assert earlier.answer is not None  # written by the transaction that wrote the row
                 return response.FromString(earlier.answer)
             answer = change(session)
             requests.keep_answer(
-                session, account_id=caller.account_id, request=request, answer=answer.SerializeToString()
+                session,
+                account_id=caller.account_id,
+                region=self._engine.region,
+                request=request,
+                answer=answer.SerializeToString(),
             )
             journal.add_event(
                 session,
                 account_id=caller.account_id,
+                region=self._engine.region,
                 actor=caller.subject,
                 type=_event_type(request),
                 resource_id=resource_id,
@@ -153,7 +162,11 @@ class Mutations:
         sagas: list[Saga] = []
         with self._database.write() as session:
             earlier = requests.remember(
-                session, account_id=caller.account_id, request=request, operation_id=""
+                session,
+                account_id=caller.account_id,
+                region=self._engine.region,
+                request=request,
+                operation_id="",
             )
             if earlier is not None:
                 assert earlier.answer is not None  # written by the transaction that wrote the row
@@ -175,6 +188,7 @@ class Mutations:
             requests.keep_answer(
                 session,
                 account_id=caller.account_id,
+                region=self._engine.region,
                 request=request,
                 answer=json.dumps(admitted).encode(),
             )
@@ -200,7 +214,11 @@ class Mutations:
         """
         with self._database.write() as session:
             earlier = requests.remember(
-                session, account_id=caller.account_id, request=request, operation_id=operation_id
+                session,
+                account_id=caller.account_id,
+                region=self._engine.region,
+                request=request,
+                operation_id=operation_id,
             )
             if earlier is not None:
                 return earlier.operation_id
@@ -244,7 +262,7 @@ class Mutations:
 
     def _look(self, operation_id: str) -> tuple[bytes | None, SagaState, bytes | None]:
         with self._database.read() as session:
-            saga = journal.find(session, operation_id)
+            saga = journal.find(session, operation_id, region=self._engine.region)
         assert saga is not None  # its row was committed before anybody could ask
         return saga.answer, saga.state, saga.error
 

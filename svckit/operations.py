@@ -66,7 +66,9 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             check.page_size(request.page_size)
             check.resource_id("filter.resource_id", request.filter.resource_id, required=False)
             check.enum_value("filter.state", request.filter.state, operation_pb2.Operation.State.values())
-        query = sa.select(Saga).where(Saga.account_id == current_caller().account_id)
+        query = sa.select(Saga).where(
+            Saga.account_id == current_caller().account_id, Saga.region == self._engine.region
+        )
         if request.filter.resource_id:
             query = query.where(Saga.resource_id == request.filter.resource_id)
         if request.filter.state:
@@ -108,6 +110,7 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             journal.add_event(
                 session,
                 account_id=operation.account_id,
+                region=operation.region,
                 actor=current_caller().subject,
                 type="retry_operation",
                 resource_id=operation.resource_id,
@@ -121,7 +124,7 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
         with Checks() as check:
             check.resource_id("operation_id", operation_id)
         with self._database.read() as session:
-            saga = journal.find(session, operation_id)
+            saga = journal.find(session, operation_id, region=self._engine.region)
             if saga is None or saga.account_id != current_caller().account_id:
                 raise OperationNotFound(operation_id)
             steps = journal.steps_of(session, operation_id)
@@ -148,7 +151,14 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             create_time=to_timestamp(saga.create_time),
             update_time=to_timestamp(saga.update_time),
             end_time=to_timestamp(saga.end_time),
+            progress=progress_of(saga),
         )
+
+
+def progress_of(saga: Saga) -> operation_pb2.OperationProgress | None:
+    """None for a saga that moves no bytes, or has not begun to."""
+    progress = saga.data.get("progress")
+    return operation_pb2.OperationProgress(**progress) if progress else None
 
 
 class EventServicer(event_service_pb2_grpc.EventServiceServicer):
@@ -156,6 +166,7 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
 
     def __init__(self, engine: SagaEngine) -> None:
         self._database = engine.database
+        self._region = engine.region
 
     def ListEvents(
         self, request: event_service_pb2.ListEventsRequest, context: Any
@@ -174,6 +185,7 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
                 session,
                 page,
                 account_id=current_caller().account_id,
+                region=self._region,
                 resource_id=request.filter.resource_id,
                 operation_id=request.filter.operation_id,
                 type=request.filter.type,
@@ -202,6 +214,7 @@ def _event(event: Event) -> event_service_pb2.Event:
         resource_id=event.resource_id,
         operation_id=event.operation_id,
         detail=event.detail,
+        region=event.region,
     )
 
 

@@ -23,6 +23,11 @@ _LABEL_KEY = re.compile(r"[a-z][a-z0-9._/-]{0,62}")
 _LABEL_VALUE = re.compile(r"[A-Za-z0-9._/-]{0,63}")
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _ID = re.compile(r"[a-z0-9-]{1,64}")
+_REGION = re.compile(r"[a-z][a-z0-9-]{0,62}")
+
+
+def is_region_name(text: str) -> bool:
+    return _REGION.fullmatch(text) is not None
 
 
 class Checks:
@@ -93,6 +98,14 @@ class Checks:
     def line(self, field: str, value: str) -> None:
         """Text to compare with; there is none that it must be."""
         self.that(not _CONTROL.search(value), field, "has control characters")
+
+    def destination(self, field: str, value: str, *, here: str) -> None:
+        """A region to copy to from this one; whether there is such a region is said by who looks it up."""
+        if not value:
+            self.problem(field, "is empty")
+            return
+        self.that(is_region_name(value), field, "is not a region's name")
+        self.that(value != here, field, "is this region")
 
     def enum_value(self, field: str, value: int, known: Iterable[int], *, required: bool = False) -> None:
         self.that(value in known, field, "is not a value of its enum")

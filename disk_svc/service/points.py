@@ -202,7 +202,7 @@ class Points:
         self.refuse_obstacles(session, disks, kind)
         tasked = repository.set_task(session, [disk.id for disk in disks], Task.SNAPSHOTTING, operation_id)
         assert tasked  # the rows are locked and were just looked at
-        repository.add_point(session, key, operation_id)
+        repository.add_point(session, key, operation_id, region=self._realm.region)
         rows = [
             {
                 "id": new_id("snap"),

@@ -130,6 +130,7 @@ class Rollbacks:
             operation_id,
             Purpose.ROLLBACK,
             [{"disk_id": t.volume_id, "snapshot_id": t.snapshot_id} for t in targets],
+            region=self._realm.region,
         )
 
     def withdraw(self, key: str) -> None:
@@ -184,7 +185,11 @@ class Rollbacks:
         )
         # Locked too, so that none is deleted between this look and the row that marks it as in use.
         snapshots = repository.snapshots_by_id(
-            session, [target.snapshot_id for target in targets], account_id=account_id, lock=lock
+            session,
+            [target.snapshot_id for target in targets],
+            account_id=account_id,
+            region=self._realm.region,
+            lock=lock,
         )
         refusals: list[Refusal] = []
         for target in targets:
@@ -268,6 +273,7 @@ class Deletions:
                 operation_id,
                 Purpose.DELETION,
                 [{"disk_id": member.disk_id, "snapshot_id": member.id} for member in members],
+                region=self._realm.region,
             )
 
     def withdraw(self, key: str) -> None:

@@ -56,6 +56,7 @@ class Scheduler:
             journal.add_event(
                 session,
                 account_id=policy.account_id,
+                region=policy.region,
                 actor=_ACTOR,
                 type="run_auto_snapshot_policy",
                 resource_id=policy.id,

@@ -8,6 +8,7 @@ from rich.text import Text
 
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import (
+    CopyDiskSnapshotRequest,
     DeleteDiskSnapshotRequest,
     ListDiskSnapshotsRequest,
     UpdateDiskSnapshotRequest,
@@ -82,6 +83,7 @@ def list_disk_snapshots(
         "STATE": disk_snapshot_state,
         "SIZE": lambda snapshot: format_size(snapshot.size_bytes),
         "DISK": lambda snapshot: snapshot.disk_id,
+        "FROM REGION": lambda snapshot: snapshot.source_region,
         "MEMBER OF": lambda snapshot: snapshot.instance_snapshot_id,
         "MOMENT": lambda snapshot: format_time(snapshot.cut_time),
         "EXPIRES": lambda snapshot: format_time(snapshot.expire_time),
@@ -114,6 +116,34 @@ def update_disk_snapshot(
     print_json(response) if as_json else print_disk_snapshot(response.snapshot)
 
 
+def copy_disk_snapshot(
+    context: typer.Context,
+    snapshot: DiskSnapshotArgument,
+    to: Annotated[str, typer.Option(metavar="REGION", help="The region to copy it to.", show_default=False)],
+    name: Annotated[
+        str, typer.Option(help="The copy's name; the snapshot's when left out.", show_default=False)
+    ] = "",
+    *,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy a disk snapshot to another region. Only what differs from an earlier copy of the same disk is sent."""
+    connections = Connections.of(context)
+    response = connections.disk_snapshots.CopyDiskSnapshot(
+        CopyDiskSnapshotRequest(
+            request_id=new_request_id(), snapshot_id=snapshot, destination_region=to, name=name
+        )
+    )
+    if wait:
+        wait_for(connections, response.operation_id)
+    if as_json:
+        print_json(response)
+    else:
+        done = "is copied" if wait else "is being copied"
+        fields = {"copy": response.copy_snapshot_id, "operation": response.operation_id}
+        print_card(f"{snapshot} {done} to {to}.", fields)
+
+
 def delete_disk_snapshot(
     context: typer.Context,
     snapshot: DiskSnapshotArgument,
@@ -141,6 +171,7 @@ def print_disk_snapshot(snapshot: DiskSnapshot) -> None:
             "id": snapshot.id,
             "state": disk_snapshot_state(snapshot),
             "disk": snapshot.disk_id,
+            "copied from": " ".join([snapshot.source_region, snapshot.source_snapshot_id]).strip(),
             "size": format_size(snapshot.size_bytes),
             "member of": snapshot.instance_snapshot_id,
             "held by": snapshot.operation_id,

@@ -59,6 +59,7 @@ def print_snapshot(snapshot: InstanceSnapshot, *, with_members: bool = True) -> 
             "state": snapshot_state(snapshot) if snapshot.state else "",
             "because": snapshot.state_reason,
             "instance": snapshot.instance_id,
+            "copy of": _source(snapshot),
             "held by": snapshot.operation_id,
             "moment": format_time(snapshot.cut_time) if snapshot.id else "",
             "expires": format_time(snapshot.expire_time),
@@ -68,6 +69,14 @@ def print_snapshot(snapshot: InstanceSnapshot, *, with_members: bool = True) -> 
     )
     if snapshot.members and with_members:
         stdout().print(make_table(snapshot.members, MEMBER_COLUMNS))
+
+
+def _source(snapshot: InstanceSnapshot) -> str:
+    return (
+        f"{snapshot.source_instance_snapshot_id} in {snapshot.source_region}"
+        if snapshot.source_region
+        else ""
+    )
 
 
 def snapshot_state(snapshot: InstanceSnapshot) -> Text:

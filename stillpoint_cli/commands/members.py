@@ -22,9 +22,12 @@ from stillpoint_cli.values import format_size, format_time
 
 @dataclass(frozen=True, slots=True)
 class MemberNow:
-    """A member, its disk snapshot and its disk; None for what has been deleted since."""
+    """A member, its disk snapshot and its disk; None for what has been deleted since. The disks of a copy are in another
+    region.
+    """
 
     instance_snapshot_id: str
+    source_region: str
     member: Member
     snapshot: DiskSnapshot | None
     disk: Disk | None
@@ -36,9 +39,10 @@ def look_at_members(connections: Connections, snapshot: InstanceSnapshot) -> lis
     return [
         MemberNow(
             snapshot.id,
+            snapshot.source_region,
             member,
             snapshots.get(member.snapshot_id),
-            _find_disk(connections, member.disk_id),
+            None if snapshot.source_region else _find_disk(connections, member.disk_id),
         )
         for member in snapshot.members
     ]
@@ -63,6 +67,8 @@ def _state(now: MemberNow) -> Text:
 
 def _disk_now(now: MemberNow) -> Text:
     """A rollback is refused when the disk is gone or busy; one that grew since keeps its size."""
+    if now.source_region:
+        return Text(f"in {now.source_region}")
     if now.disk is None:
         return Text("deleted", style="bold red")
     grown = now.disk.size_bytes > now.member.size_bytes

@@ -10,6 +10,7 @@ from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     BatchDeleteInstanceSnapshotsRequest,
     BatchDeleteInstanceSnapshotsResponse,
+    CopyInstanceSnapshotRequest,
     CreateInstanceSnapshotRequest,
     ListInstanceSnapshotsRequest,
     RollbackInstanceSnapshotRequest,
@@ -20,6 +21,7 @@ from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.candidates import list_candidates
 from stillpoint_cli.commands.disk_snapshot import (
+    copy_disk_snapshot,
     delete_disk_snapshot,
     list_disk_snapshots,
     update_disk_snapshot,
@@ -76,6 +78,7 @@ app = make_app(
 )
 app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_snapshots)
 app.command("disk-update", rich_help_panel="Snapshots of single disks")(update_disk_snapshot)
+app.command("disk-copy", rich_help_panel="Snapshots of single disks")(copy_disk_snapshot)
 app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
@@ -355,6 +358,40 @@ def delete(
     ]
     if not all(outcomes):
         raise typer.Exit(1)
+
+
+@app.command()
+def copy(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    to: Annotated[str, typer.Option(metavar="REGION", help="The region to copy it to.", show_default=False)],
+    name: Annotated[
+        str, typer.Option(help="The copy's name; the snapshot's when left out.", show_default=False)
+    ] = "",
+    *,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy an instance snapshot with all its members to another region, for new disks or a whole new instance there.
+
+    The copy stands by itself; until it is complete, the snapshot here cannot be deleted.
+    """
+    connections = Connections.of(context)
+    response = connections.instance_snapshots.CopyInstanceSnapshot(
+        CopyInstanceSnapshotRequest(
+            request_id=new_request_id(), instance_snapshot_id=snapshot, destination_region=to, name=name
+        )
+    )
+    if wait:
+        wait_for(connections, response.operation_id)
+    if as_json:
+        print_json(response)
+        return
+    done = "is copied" if wait else "is being copied"
+    print_card(
+        f"{snapshot} {done} to {to}.",
+        {"copy": response.copy_instance_snapshot_id, "operation": response.operation_id},
+    )
 
 
 def _finish_deletion(

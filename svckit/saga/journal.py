@@ -95,6 +95,7 @@ class Event(SharedTable):
     )
     time: Mapped[datetime] = mapped_column(UtcDateTime)
     account_id: Mapped[str]
+    region: Mapped[str]
     actor: Mapped[str]
     type: Mapped[str]
     """The mutation's or the saga's name."""
@@ -126,6 +127,7 @@ def add_event(
     session: Session,
     *,
     account_id: str,
+    region: str,
     actor: str,
     type: str,  # noqa: A002 - the column's name
     resource_id: str,
@@ -140,6 +142,7 @@ def add_event(
         {
             "time": utc_now(),
             "account_id": account_id,
+            "region": region,
             "actor": actor,
             "type": type,
             "step": step,
@@ -159,14 +162,16 @@ def update_claimed(session: Session, saga: Saga, values: Mapping[str, Any]) -> N
         raise Fenced(saga.id)
 
 
-def claim_due(session: Session, *, owner: str, now: datetime, until: datetime, limit: int) -> Sequence[Saga]:
+def claim_due(
+    session: Session, *, region: str, owner: str, now: datetime, until: datetime, limit: int
+) -> Sequence[Saga]:
     """Claim up to `limit` sagas that are due: start, retry and crash recovery are this one path.
 
     Two replicas never get the same one: PostgreSQL skips rows that another claim has locked, SQLite has one writer.
     """
     due = (
         sa.select(_SAGAS.c.id)
-        .where(_SAGAS.c.due_at <= now)
+        .where(_SAGAS.c.due_at <= now, _SAGAS.c.region == region)
         .order_by(_SAGAS.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -205,14 +210,17 @@ def make_due(session: Session, saga_id: str, now: datetime) -> bool:
     return session.scalar(unfinished) is not None
 
 
-def next_due(session: Session) -> datetime | None:
+def next_due(session: Session, region: str) -> datetime | None:
     return session.scalar(
-        sa.select(Saga.due_at).where(Saga.due_at.is_not(None)).order_by(Saga.due_at).limit(1)
+        sa.select(Saga.due_at)
+        .where(Saga.due_at.is_not(None), Saga.region == region)
+        .order_by(Saga.due_at)
+        .limit(1)
     )
 
 
-def find(session: Session, saga_id: str) -> Saga | None:
-    return session.scalar(sa.select(Saga).where(Saga.id == saga_id))
+def find(session: Session, saga_id: str, *, region: str) -> Saga | None:
+    return session.scalar(sa.select(Saga).where(Saga.id == saga_id, Saga.region == region))
 
 
 def list_events(
@@ -220,6 +228,7 @@ def list_events(
     page: paging.Page,
     *,
     account_id: str,
+    region: str,
     resource_id: str,
     operation_id: str,
     type: str,  # noqa: A002 - the column's name
@@ -232,7 +241,7 @@ def list_events(
     of how many events an account has, would rather walk all of those than the few of the id.
     """
     account = Event.account_id + "" if resource_id or operation_id else Event.account_id
-    query = sa.select(Event).where(account == account_id)
+    query = sa.select(Event).where(account == account_id, Event.region == region)
     if resource_id:
         query = query.where(Event.resource_id == resource_id)
     if operation_id:

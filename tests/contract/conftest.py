@@ -10,6 +10,7 @@ suite leaves what it made there, under names that begin with `contract-`, but fo
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.contract.error_tables import Observed
 from tests.contract.inside import Inside
 from tests.contract.troubled import TroubledCloud
 from tests.support.deployments import deployed, named_target
+from tests.support.regions import NORTH, SOUTH, two_regions
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -104,3 +106,36 @@ def troubled(
         closing(TroubledCloud(local, observed)) as cloud,
     ):
         yield cloud
+
+
+@dataclass(frozen=True, slots=True)
+class TwoRegions:
+    """Each of the two knows the other as a peer."""
+
+    north: TroubledCloud
+    south: TroubledCloud
+
+
+@pytest.fixture(scope="session")
+def regions(
+    request: pytest.FixtureRequest,
+    database_kind: str,
+    observed: Observed,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[TwoRegions]:
+    """Two deployments, from one of which to the other things are copied; either can be in trouble."""
+    if named_target(request.config) is not None:
+        pytest.skip("needs two deployments that know each other, and a --target names one")
+    folder = tmp_path_factory.mktemp(f"regions-{database_kind}")
+    with (
+        two_regions(
+            request,
+            folder,
+            database_kind,
+            environment=TroubledCloud.environment,
+            modules={Service.DISK: "tests.contract.failing_disk_svc"},
+        ) as local,
+        closing(TroubledCloud(local[NORTH], observed)) as north,
+        closing(TroubledCloud(local[SOUTH], observed)) as south,
+    ):
+        yield TwoRegions(north, south)

@@ -12,12 +12,20 @@ from pathlib import Path
 from typing import Any, cast
 
 from disk_svc.__main__ import serve
-from disk_svc.blockstore import BlockStore, LmdbBlockStore
+from disk_svc.blockstore import BlockStore, Extent, LmdbBlockStore
 from disk_svc.blockstore.errors import DataLoss, OutOfSpace, StoreError
 from disk_svc.settings import Settings
 from tests.support.movable_clock import clock_in
 
 SECRET = "the text of an error that nobody foresaw"
+
+
+class _Rot(Exception):
+    """Of writes: what is stored is not what was given, and its checksum is right."""
+
+
+def _flipped(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:]
 
 
 class FailingStore:
@@ -40,6 +48,8 @@ class FailingStore:
                 return OutOfSpace()
             case "lost":
                 return DataLoss(object_id, 0)
+            case "rots":
+                return _Rot()
             case _:
                 return RuntimeError(SECRET)
 
@@ -88,6 +98,8 @@ class FailingStore:
 
     def write(self, writer: Any, extents: Sequence[Any]) -> "Future[None]":
         fault = self._fault("write", writer.volume_id)
+        if isinstance(fault, _Rot):
+            return self._store.write(writer, [Extent(e.offset_bytes, _flipped(e.data)) for e in extents])
         if fault is None:
             return self._store.write(writer, extents)
         failed: Future[None] = Future()

@@ -20,8 +20,10 @@ from stillpoint.disk.v1 import auto_snapshot_policy_service_pb2 as policy_servic
 from stillpoint.snapshot.v1 import instance_snapshot_pb2, instance_snapshot_service_pb2
 from stillpoint_cli.addresses import Service
 from tests.contract.cloud import MIB, Cloud, a_name, a_request_id, an_unknown_id
+from tests.contract.conftest import TwoRegions
 from tests.contract.methods import LISTS, METHODS, MUTATIONS, Method
 from tests.contract.refusals import refused
+from tests.support.regions import SOUTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,6 +290,17 @@ def delete_auto_snapshot_policy(cloud: Cloud) -> Case:
     )
 
 
+def copy_disk_snapshot(cloud: Cloud) -> Case:
+    snapshot_id, make = cloud.a_disk_snapshot(), disk_snapshot_service_pb2.CopyDiskSnapshotRequest
+    return Case(
+        cloud.disk_snapshots.CopyDiskSnapshot,
+        make(snapshot_id=snapshot_id, destination_region=SOUTH),
+        make(snapshot_id=snapshot_id, destination_region=SOUTH, name="another"),
+        make(snapshot_id=an_unknown_id("snap"), destination_region=SOUTH),
+        operations(cloud, Service.DISK, snapshot_id, "copy_disk_snapshots"),
+    )
+
+
 def create_instance_snapshot(cloud: Cloud) -> Case:
     machine, make = cloud.an_instance(), instance_snapshot_service_pb2.CreateInstanceSnapshotRequest
     return Case(
@@ -350,6 +363,18 @@ def batch_delete_instance_snapshots(cloud: Cloud) -> Case:
     )
 
 
+def copy_instance_snapshot(cloud: Cloud) -> Case:
+    whole = cloud.an_instance_snapshot(cloud.an_instance().id)
+    make = instance_snapshot_service_pb2.CopyInstanceSnapshotRequest
+    return Case(
+        cloud.instance_snapshots.CopyInstanceSnapshot,
+        make(instance_snapshot_id=whole.id, destination_region=SOUTH),
+        make(instance_snapshot_id=whole.id, destination_region=SOUTH, name="another"),
+        make(instance_snapshot_id=an_unknown_id("isnap"), destination_region=SOUTH),
+        operations(cloud, Service.SNAPSHOT, whole.id, "copy_instance_snapshot"),
+    )
+
+
 CASES = (
     create_instance,
     update_instance,
@@ -371,13 +396,30 @@ CASES = (
     create_auto_snapshot_policy,
     update_auto_snapshot_policy,
     delete_auto_snapshot_policy,
+    copy_disk_snapshot,
     create_instance_snapshot,
     update_instance_snapshot,
     rollback_instance_snapshot,
     delete_instance_snapshot,
     batch_delete_instance_snapshots,
+    copy_instance_snapshot,
 )
+NEED_A_PEER = (copy_disk_snapshot, copy_instance_snapshot)
 each_case = pytest.mark.parametrize("a_case", CASES, ids=[case.__name__ for case in CASES])
+
+
+@pytest.fixture
+def home(
+    request: pytest.FixtureRequest,
+    a_case: Callable[[Cloud], Case],
+    database_kind: str,
+) -> Cloud:
+    """Where a case plays: a deployment that has a peer, for those that need one."""
+    if a_case in NEED_A_PEER:
+        regions: TwoRegions = request.getfixturevalue("regions")
+        return regions.north
+    cloud: Cloud = request.getfixturevalue("cloud")
+    return cloud
 
 
 def operations(cloud: Cloud, service: Service, resource_id: str, kind: str) -> Callable[[], int]:
@@ -404,14 +446,14 @@ def settle(cloud: Cloud, answer: Any) -> None:
 
 @each_case
 def test_the_same_request_again_has_one_effect_and_gets_the_first_answer(
-    cloud: Cloud, a_case: Callable[[Cloud], Case]
+    home: Cloud, a_case: Callable[[Cloud], Case]
 ):
-    case = a_case(cloud)
+    case = a_case(home)
     request = case.with_id(case.request, a_request_id())
     before = case.effects()
     first = case.call(request)
     second = case.call(request)
-    settle(cloud, first)
+    settle(home, first)
     third = case.call(request)
     assert first == second == third
     assert case.effects() == before + 1
@@ -419,26 +461,26 @@ def test_the_same_request_again_has_one_effect_and_gets_the_first_answer(
 
 @each_case
 def test_the_same_request_while_the_first_call_still_runs_has_one_effect_and_gets_its_answer(
-    cloud: Cloud, a_case: Callable[[Cloud], Case]
+    home: Cloud, a_case: Callable[[Cloud], Case]
 ):
-    case = a_case(cloud)
+    case = a_case(home)
     request = case.with_id(case.request, a_request_id())
     before = case.effects()
     calls = [case.call.future(request) for _ in range(4)]
     first, *others = [call.result() for call in calls]
     assert others == [first] * 3
-    settle(cloud, first)
+    settle(home, first)
     assert case.effects() == before + 1
 
 
 @each_case
 def test_a_request_id_used_again_with_other_arguments_is_refused_and_has_no_effect(
-    cloud: Cloud, a_case: Callable[[Cloud], Case]
+    home: Cloud, a_case: Callable[[Cloud], Case]
 ):
-    case = a_case(cloud)
+    case = a_case(home)
     request_id = a_request_id()
     answer = case.call(case.with_id(case.request, request_id))
-    settle(cloud, answer)
+    settle(home, answer)
     effects = case.effects()
     with refused("ALREADY_EXISTS", "REQUEST_ID_REUSED") as refusal:
         case.call(case.with_id(case.other, request_id))
@@ -448,8 +490,8 @@ def test_a_request_id_used_again_with_other_arguments_is_refused_and_has_no_effe
 
 
 @each_case
-def test_a_refusal_is_not_remembered(cloud: Cloud, a_case: Callable[[Cloud], Case]):
-    case = a_case(cloud)
+def test_a_refusal_is_not_remembered(home: Cloud, a_case: Callable[[Cloud], Case]):
+    case = a_case(home)
     request_id = a_request_id()
     messages = []
     for _ in range(2):
@@ -458,7 +500,7 @@ def test_a_refusal_is_not_remembered(cloud: Cloud, a_case: Callable[[Cloud], Cas
         messages.append(refusal.value.details())
     assert messages[0] == messages[1]
     before = case.effects()
-    settle(cloud, case.call(case.with_id(case.request, request_id)))
+    settle(home, case.call(case.with_id(case.request, request_id)))
     assert case.effects() == before + 1
 
 

@@ -19,6 +19,8 @@ _ROOT = str(Path(__file__).resolve().parents[2])
 class TroubledCloud(Cloud):
     """Its deadlines are short, its disks have few slots, and it takes few requests at once."""
 
+    DEADLINE_SECONDS = 3
+
     def __init__(self, local: LocalDeployment, observed: Observed) -> None:
         super().__init__(local.addresses, observed)
         self._local = local
@@ -30,7 +32,7 @@ class TroubledCloud(Cloud):
         return {
             "PYTHONPATH": os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")])),
             "STILLPOINT_CONTRACT_FAULTS": str(_faults_of(folder)),
-            "STILLPOINT_DEADLINE_SECONDS": "3",
+            "STILLPOINT_DEADLINE_SECONDS": str(TroubledCloud.DEADLINE_SECONDS),
             "STILLPOINT_ANSWER_SECONDS": "6",
             "STILLPOINT_REQUESTS_ADMITTED": str(REQUESTS_ADMITTED),
             "STILLPOINT_MANUAL_SNAPSHOTS_PER_DISK": "4",
@@ -41,7 +43,7 @@ class TroubledCloud(Cloud):
 
     @contextmanager
     def store_fails(self, method: str, how: str) -> Iterator[None]:
-        """While the block lasts, a method of the block store is `full`, `lost` or `broken`."""
+        """While the block lasts, a method of the block store is `full`, `lost` or `broken`; `write` also `rots`."""
         switch = self._faults / method
         switch.write_text(how)
         try:

@@ -37,7 +37,7 @@ from stillpoint.snapshot.v1 import (
     instance_snapshot_service_pb2,
     instance_snapshot_service_pb2_grpc,
 )
-from stillpoint_cli.addresses import Service
+from stillpoint_cli.addresses import DEFAULT_REGION, Service
 from stillpoint_cli.doctor import Channels, examine
 from stillpoint_cli.following import owner_of
 from stillpoint_cli.local import LocalDeployment
@@ -67,12 +67,21 @@ class _Deployment(LocalDeployment):
     """Whoever calls another service calls its proxy."""
 
     def __init__(
-        self, folder: Path, proxies: Mapping[tuple[Service, Service], Proxy], **settings: str
+        self,
+        folder: Path,
+        proxies: Mapping[tuple[Service, Service], Proxy],
+        region: str,
+        peers: Mapping[Service, Mapping[str, str]],
+        **settings: str,
     ) -> None:
         super().__init__(
             folder,
+            region=region,
             free_ports=True,
             environment={f"STILLPOINT_{name.upper()}": value for name, value in settings.items()},
+            service_environment={
+                service: {"STILLPOINT_PEERS": json.dumps(addresses)} for service, addresses in peers.items()
+            },
             modules={Service.DISK: "tests.faults.disk_svc_on_faulty_store"},
         )
         self._proxies = proxies
@@ -87,9 +96,18 @@ class _Deployment(LocalDeployment):
 
 
 class Stage:
-    """One deployment. `deadline_seconds` is what an operation has, from its request to its point of no return."""
+    """One deployment. `deadline_seconds` is what an operation has, from its request to its point of no return; `peers` are
+    the same service of other regions, by service and region.
+    """
 
-    def __init__(self, folder: Path, *, deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        deadline_seconds: float,
+        region: str = DEFAULT_REGION,
+        peers: Mapping[Service, Mapping[str, str]] | None = None,
+    ) -> None:
         self.deadline_seconds = deadline_seconds
         self.in_order = True
         """No test has left it in a state that nobody has looked at."""
@@ -105,6 +123,8 @@ class Stage:
         self._deployment = _Deployment(
             folder / "var",
             self._proxies,
+            region,
+            peers or {},
             deadline_seconds=str(deadline_seconds),
             saga_lease_seconds=str(SAGA_LEASE_SECONDS),
             saga_workers="32",
@@ -143,6 +163,9 @@ class Stage:
 
     def address(self, service: Service) -> str:
         return self._deployment.addresses.of(service).public
+
+    def internal_address(self, service: Service) -> str:
+        return self._deployment.addresses.of(service).internal
 
     # Deaths
 
@@ -226,7 +249,11 @@ class Stage:
         return self.snapshots.GetInstanceSnapshot(request).instance_snapshot
 
     def snapshots_of(self, machine: Machine) -> list[instance_snapshot_pb2.InstanceSnapshot]:
-        wanted = instance_snapshot_service_pb2.ListInstanceSnapshotsRequest.Filter(instance_id=machine.id)
+        return self.snapshots_of_instance(machine.id)
+
+    def snapshots_of_instance(self, instance_id: str) -> list[instance_snapshot_pb2.InstanceSnapshot]:
+        """Copies too, of an instance in another region."""
+        wanted = instance_snapshot_service_pb2.ListInstanceSnapshotsRequest.Filter(instance_id=instance_id)
         request = instance_snapshot_service_pb2.ListInstanceSnapshotsRequest(filter=wanted, page_size=500)
         return list(self.snapshots.ListInstanceSnapshots(request).instance_snapshots)
 

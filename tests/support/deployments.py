@@ -9,15 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from stillpoint_cli.addresses import Addresses, Endpoint, Service
+from stillpoint_cli.addresses import DEFAULT_REGION, Addresses, Endpoint, Service
 from stillpoint_cli.local import LocalDeployment
 from tests.support.databases import PostgresqlDatabases
 
 # A deployment's three services share one PostgreSQL server, which takes a hundred connections, with another's.
 _FEW_CONNECTIONS = {"STILLPOINT_HANDLER_THREADS": "8", "STILLPOINT_SAGA_WORKERS": "6"}
-
-ServiceDatabases = Mapping[Service, Mapping[str, str]]
-"""The setting that says where each service's rows are."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_addresses,
         metavar="SERVICE=HOST:PORT,…",
         help="run tests/contract against these services instead of starting some: compute=…,disk=…,snapshot=… and, "
-        "for the tests that need them, compute-internal=… and disk-internal=…",
+        "for the tests that need them, compute-internal=…, disk-internal=… and snapshot-internal=…",
     )
 
 
@@ -39,10 +36,10 @@ def named_target(config: pytest.Config) -> Addresses | None:
 def _addresses(text: str) -> Addresses:
     named = dict(part.partition("=")[::2] for part in text.split(","))
     required = {service.value for service in Service}
-    optional = {"compute-internal", "disk-internal"}
+    optional = {f"{service}-internal" for service in Service}
     if not required <= {name for name, address in named.items() if address} <= required | optional:
         raise argparse.ArgumentTypeError(
-            f"{text!r} does not name compute, disk and snapshot, and perhaps compute-internal and disk-internal"
+            f"{text!r} does not name compute, disk and snapshot, and perhaps the internal address of each"
         )
     return Addresses(
         **{
@@ -60,35 +57,31 @@ def deployed(
     *,
     environment: Mapping[str, str],
     modules: Mapping[Service, str] | None = None,
-    databases: ServiceDatabases | None = None,
+    region: str = DEFAULT_REGION,
+    addresses: Addresses | None = None,
+    peers: Mapping[str, Addresses] | None = None,
 ) -> Iterator[LocalDeployment]:
-    """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends: in new ones
-    where none are given.
+    """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends. They
+    serve at `addresses`, or on free ports where there are none.
     """
     with ExitStack() as held:
-        if databases is None:
-            databases = held.enter_context(service_databases(request, database_kind))
-        deployment = LocalDeployment(
-            folder,
-            free_ports=True,
-            environment={**_FEW_CONNECTIONS, **environment},
-            service_environment=databases,
-            modules=modules,
-        )
-        yield held.enter_context(deployment)
-
-
-@contextmanager
-def service_databases(request: pytest.FixtureRequest, database_kind: str) -> Iterator[ServiceDatabases]:
-    """A database for each service, until the block ends; those of SQLite are in their deployment's folder."""
-    with ExitStack() as held:
-        urls: dict[Service, dict[str, str]] = {}
+        of_each: dict[Service, dict[str, str]] = {}
         if database_kind == "postgresql":
             server: PostgresqlDatabases = request.getfixturevalue("postgresql")
             for service in Service:
                 url = held.enter_context(server.fresh(_makes_its_own_tables))
-                urls[service] = {"STILLPOINT_DATABASE_URL": url}
-        yield urls
+                of_each[service] = {"STILLPOINT_DATABASE_URL": url}
+        deployment = LocalDeployment(
+            folder,
+            region=region,
+            addresses=addresses,
+            peers=peers,
+            free_ports=True,
+            environment={**_FEW_CONNECTIONS, **environment},
+            service_environment=of_each,
+            modules=modules,
+        )
+        yield held.enter_context(deployment)
 
 
 def _makes_its_own_tables(_url: str) -> None:

@@ -601,6 +601,56 @@ def test_many_deletions_go_in_batches_of_a_hundred_each_id_once(services: FakeSe
     assert printed == [{"instance_snapshot_id": each, "operation_id": "op-s-1"} for each in ids]
 
 
+@pytest.mark.parametrize(("options", "done"), [((), "is copied"), (("--no-wait",), "is being copied")])
+def test_a_copy_names_the_other_region_and_its_id_there(
+    services: FakeServices, run: Run, options: tuple[str, ...], done: str
+):
+    serve_operation(services, Operation(id="op-s-1", state=Operation.STATE_SUCCEEDED))
+    services.answer(
+        "InstanceSnapshotService/CopyInstanceSnapshot",
+        snapshot_pb2.CopyInstanceSnapshotRequest,
+        lambda _: snapshot_pb2.CopyInstanceSnapshotResponse(
+            copy_instance_snapshot_id="isnap-2", operation_id="op-s-1"
+        ),
+    )
+    result = run("snapshot", "copy", "isnap-1", "--to", "eu", "--name", "there", *options)
+    assert result.exit_code == 0, result.output
+    [request] = sent(services, snapshot_pb2.CopyInstanceSnapshotRequest)
+    assert (request.instance_snapshot_id, request.destination_region, request.name) == (
+        "isnap-1",
+        "eu",
+        "there",
+    )
+    assert request.request_id
+    assert f"isnap-1 {done} to eu." in result.stdout
+    assert "isnap-2" in result.stdout
+
+
+def test_a_copied_snapshot_shows_where_it_comes_from(services: FakeServices, run: Run):
+    services.answer(
+        "InstanceSnapshotService/GetInstanceSnapshot",
+        snapshot_pb2.GetInstanceSnapshotRequest,
+        lambda _: snapshot_pb2.GetInstanceSnapshotResponse(
+            instance_snapshot=InstanceSnapshot(
+                id="isnap-2",
+                source_region="eu",
+                source_instance_snapshot_id="isnap-1",
+                members=[Member(disk_id="disk-1", disk_name="root", snapshot_id="snap-2")],
+            )
+        ),
+    )
+    services.answer(
+        "DiskSnapshotService/ListDiskSnapshots",
+        disk_snapshot_pb2.ListDiskSnapshotsRequest,
+        lambda _: disk_snapshot_pb2.ListDiskSnapshotsResponse(
+            snapshots=[DiskSnapshot(id="snap-2", state=DiskSnapshot.STATE_AVAILABLE)]
+        ),
+    )
+    shown = run("snapshot", "show", "isnap-2").stdout
+    assert "isnap-1 in eu" in shown
+    assert re.search(r"disk-1 +root .*snap-2 +AVAILABLE +in eu", shown)
+
+
 # Operations
 
 

@@ -73,7 +73,9 @@ def left(replica: Replica, disk_id: str) -> list[str]:
 
 def held(replica: Replica, snapshot_id: str) -> tuple[SnapshotState, str] | None:
     with replica.database.read() as session:
-        found = repository.snapshots_by_id(session, [snapshot_id], account_id=ACCOUNT).get(snapshot_id)
+        found = repository.snapshots_by_id(
+            session, [snapshot_id], account_id=ACCOUNT, region=replica.realm.region
+        ).get(snapshot_id)
         return (found.state, found.operation_id) if found else None
 
 

@@ -206,7 +206,7 @@ class World:
 
     def row(self, saga_id: str) -> Saga:
         with self.database.read() as session:
-            saga = journal.find(session, saga_id)
+            saga = journal.find(session, saga_id, region="here")
         assert saga is not None
         return saga
 

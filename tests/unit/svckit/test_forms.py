@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from svckit.clock import from_timestamp, to_timestamp
 from svckit.errors import InvalidRequest
 from svckit.ids import new_id
-from svckit.settings import LoopbackAddress
+from svckit.settings import LoopbackAddress, RegionName
 from svckit.validation import Checks
 
 
@@ -208,6 +208,24 @@ def test_a_moment_is_the_same_after_its_way_as_a_timestamp():
     assert sent is not None
     assert from_timestamp(sent) == moment
     assert to_timestamp(None) is None
+
+
+@pytest.mark.parametrize("name", ["local", "eu", "eu-west-1", "a", "a" * 63])
+def test_a_region_may_have_this_name(name: str):
+    assert TypeAdapter(RegionName).validate_python(name) == name
+    assert not _problems(lambda check: check.destination("destination_region", name, here="here"))
+
+
+@pytest.mark.parametrize("name", ["", "EU", "1st", "-a", "a.b", "a" * 64, "../a", "a b", "a\n"])
+def test_a_region_may_not_have_this_name(name: str):
+    with pytest.raises(ValidationError):
+        TypeAdapter(RegionName).validate_python(name)
+    assert _problems(lambda check: check.destination("destination_region", name, here="here"))
+
+
+def test_a_region_is_no_destination_from_itself():
+    found = _problems(lambda check: check.destination("destination_region", "here", here="here"))
+    assert found == [("destination_region", "is this region")]
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:50051", "[::1]:50051"])

@@ -113,7 +113,7 @@ def test_sagas_that_nobody_asked_for_run_when_their_transaction_has_committed(wo
     with Mutations(engine).unasked(ROBOT) as (_, begin):
         operation_ids = [begin(start) for _ in range(3)]
         with world.database.read() as session:
-            assert [journal.find(session, each) for each in operation_ids] == [None] * 3
+            assert [journal.find(session, each, region=engine.region) for each in operation_ids] == [None] * 3
     for operation_id in operation_ids:
         saga = world.at_rest(operation_id)
         assert saga.state == SagaState.SUCCEEDED
@@ -139,4 +139,4 @@ def test_sagas_that_nobody_asked_for_are_all_accepted_or_none(world: World):
     engine.stop()  # whatever was begun has ended by then
     assert ran == []
     with world.database.read() as session:
-        assert [journal.find(session, each) for each in operation_ids] == [None]
+        assert [journal.find(session, each, region=engine.region) for each in operation_ids] == [None]
