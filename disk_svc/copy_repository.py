@@ -70,8 +70,8 @@ def copies_here(
 
 
 def relatives(session: Session, snapshot: DiskSnapshot, limit: int) -> list[str]:
-    """Other AVAILABLE snapshots of the same disk, the likest first: those before this one, newest first, then those after
-    it.
+    """What a copy may stand on in the other region, the likest first: an earlier copy of this very snapshot, then of other
+    AVAILABLE snapshots of its disk, those before it, newest first, and those after it.
     """
     others = sa.select(DiskSnapshot.id).where(
         DiskSnapshot.disk_id == snapshot.disk_id,
@@ -81,4 +81,4 @@ def relatives(session: Session, snapshot: DiskSnapshot, limit: int) -> list[str]
     before = others.where(DiskSnapshot.id < snapshot.id).order_by(DiskSnapshot.id.desc()).limit(limit)
     found = list(session.scalars(before))
     after = others.where(DiskSnapshot.id > snapshot.id).order_by(DiskSnapshot.id).limit(limit - len(found))
-    return [*found, *session.scalars(after)]
+    return [snapshot.id, *found, *session.scalars(after)]

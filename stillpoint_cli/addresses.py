@@ -12,6 +12,8 @@ from typing import Self
 
 DEFAULT_FOLDER = Path("var")
 DEFAULT_REGION = "local"
+FOLDERS_OF_ITS_OWN = frozenset({"logs", "store"})
+"""What a deployment keeps in its folder, where the folders of other regions are too."""
 
 
 class Service(enum.StrEnum):

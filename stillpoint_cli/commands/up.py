@@ -12,7 +12,14 @@ import typer
 from rich.panel import Panel
 from rich.table import Table
 
-from stillpoint_cli.addresses import DEFAULT_FOLDER, DEFAULT_REGION, Chosen, Service, folder_of
+from stillpoint_cli.addresses import (
+    DEFAULT_FOLDER,
+    DEFAULT_REGION,
+    FOLDERS_OF_ITS_OWN,
+    Chosen,
+    Service,
+    folder_of,
+)
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.errors import Failure
 from stillpoint_cli.local import LocalDeployment, addresses_for
@@ -92,6 +99,8 @@ def _checked(regions: list[str]) -> list[str]:
                 f"{region!r} is no name: it has small letters, digits and hyphens, a letter first.",
                 param_hint="--region",
             )
+        if region in FOLDERS_OF_ITS_OWN:
+            raise typer.BadParameter(f"{region} is the name of a folder here.", param_hint="--region")
         if regions.count(region) > 1:
             raise typer.BadParameter(f"{region} is named twice.", param_hint="--region")
     return regions

@@ -171,6 +171,18 @@ class TestWhatIsSent:
         assert (whole.sent_bytes, progress.sent_bytes) == (4 * MIB, 2 * CHUNK)
         assert regions.south.read(copy_id) == regions.north.read(second)
 
+    def test_a_second_copy_of_the_same_snapshot_sends_nothing_and_is_a_snapshot_of_its_own(
+        self, regions: TwoRegions
+    ):
+        disk_id = regions.north.a_disk()
+        regions.north.write(disk_id, (0, os.urandom(MIB)))
+        snapshot_id = regions.north.a_disk_snapshot(disk_id)
+        first, _ = copy(regions.north, snapshot_id)
+        second, progress = copy(regions.north, snapshot_id)
+        delete(regions.south, first)
+        assert (progress.sent_bytes, progress.completed_bytes) == (0, MIB)
+        assert regions.south.read(second) == regions.north.read(snapshot_id)
+
     def test_a_disk_that_grew_since_its_last_copy_is_copied_with_what_it_grew_by(self, regions: TwoRegions):
         disk_id = regions.north.a_disk(size_bytes=MIB)
         regions.north.write(disk_id, (0, os.urandom(MIB)))

@@ -167,7 +167,13 @@ def test_when_a_service_of_one_region_dies_all_regions_stop(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    ("regions", "said"), [(["../eu"], "is no name"), (["EU"], "is no name"), (["eu", "eu"], "is named twice")]
+    ("regions", "said"),
+    [
+        (["../eu"], "is no name"),
+        (["EU"], "is no name"),
+        (["eu", "eu"], "is named twice"),
+        (["store"], "name of a folder"),
+    ],
 )
 def test_up_fails_when_a_region_has_no_proper_name_or_is_named_twice(
     tmp_path: Path, regions: list[str], said: str
