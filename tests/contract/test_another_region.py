@@ -79,6 +79,7 @@ def _fill(
         "snapshot_id": snapshot_id,
         "source_snapshot_id": snapshot_id,
         "instance_snapshot_id": whole.id,
+        "policy_id": cloud.a_policy().id,
     }
     listing = operation_service_pb2.ListOperationsRequest()
     operations = {
@@ -104,6 +105,10 @@ def _name(method: Method) -> str:
     return method.path.rpartition("/")[2]
 
 
+_RESOURCES = {"instance", "disk", "snapshot", "instance_snapshot", "policy"}
+"""Messages that name, in an update or as what is to be made, what they are about by an id of their own."""
+
+
 def _about(method: Method, elsewhere: Elsewhere) -> Message:
     """A well-formed request that names what the other region has, wherever an id can be."""
     things = {**elsewhere.things, "operation_id": elsewhere.operations[method.service]}
@@ -115,8 +120,16 @@ def _about(method: Method, elsewhere: Elsewhere) -> Message:
                 continue
             if field.name in things | others:
                 setattr(message, field.name, (things | others)[field.name])
+            elif field.name in {"weekdays", "hours"}:
+                getattr(message, field.name).append(1)
+            elif field.name == "disk_ids" and method.service is Service.DISK:
+                message.disk_ids.append(things["disk_id"])
             elif field.type == FieldDescriptor.TYPE_MESSAGE and field.name == "system_disk":
                 fill(getattr(message, field.name))
+            elif field.type == FieldDescriptor.TYPE_MESSAGE and field.name in _RESOURCES:
+                resource = getattr(message, field.name)
+                fill(resource)
+                resource.id = things[f"{field.name}_id"]
         return message
 
     filled: Message = fill(method.request())

@@ -169,11 +169,11 @@ class TestWhatIsCopied:
 
     def test_it_has_the_name_that_was_asked_for(self, regions: TwoRegions):
         whole = regions.north.an_instance_snapshot(regions.north.an_instance().id)
-        answer = copy(regions.north, whole.id, name="the copy's own")
+        answer = copy(regions.north, whole.id, name="the-copys-own")
         regions.north.finish(answer.operation_id)
         copied = regions.south.instance_snapshot(answer.copy_instance_snapshot_id)
-        assert copied.name == "the copy's own"
-        assert regions.south.disk_snapshot(copied.members[0].snapshot_id).name == "the copy's own"
+        assert copied.name == "the-copys-own"
+        assert regions.south.disk_snapshot(copied.members[0].snapshot_id).name == "the-copys-own"
 
     def test_the_operation_shows_how_far_it_is(self, regions: TwoRegions):
         whole = regions.north.an_instance_snapshot(a_filled_machine(regions.north).id)

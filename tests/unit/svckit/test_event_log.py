@@ -17,6 +17,7 @@ from svckit.saga.journal import Event
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ANYTHING: dict[str, Any] = {
     "account_id": "local",
+    "region": "here",
     "resource_id": "",
     "operation_id": "",
     "type": "",
@@ -30,6 +31,7 @@ def record(database: Database, *seconds_after_noon: float, **values: Any) -> Non
     """An event at each of these times, in this order."""
     event = {
         "account_id": "local",
+        "region": "here",
         "actor": "ann",
         "type": "start_instance",
         "step": "",
