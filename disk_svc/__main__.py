@@ -1,13 +1,12 @@
 """Composition root of disk_svc: settings, database, block store, saga engine, servers. No logic."""
 
-from disk_svc import policy_saga, sagas
-from disk_svc.block_servicer import BlockServicer
 from disk_svc.blockstore import BlockStore, LmdbBlockStore, StoreError
 from disk_svc.clients import Importers
-from disk_svc.import_servicer import ImportServicer
 from disk_svc.models import DiskTable
-from disk_svc.participant_servicer import ParticipantServicer
-from disk_svc.policy_servicer import AutoSnapshotPolicyServicer
+from disk_svc.sagas import copies as copy_sagas
+from disk_svc.sagas import disks as disk_sagas
+from disk_svc.sagas import policies as policy_sagas
+from disk_svc.sagas import snapshots as snapshot_sagas
 from disk_svc.service.automatic_snapshots import AutomaticSnapshots
 from disk_svc.service.blocks import Blocks
 from disk_svc.service.copies import Copies, MemberCopies
@@ -21,7 +20,12 @@ from disk_svc.service.reservations import Deletions, Rollbacks
 from disk_svc.service.scheduler import Scheduler
 from disk_svc.service.snapshots import Snapshots
 from disk_svc.service.transfer import Transfer
-from disk_svc.servicer import DiskServicer, DiskSnapshotServicer
+from disk_svc.servicers.blocks import BlockServicer
+from disk_svc.servicers.disks import DiskServicer
+from disk_svc.servicers.imports import ImportServicer
+from disk_svc.servicers.participant import ParticipantServicer
+from disk_svc.servicers.policies import AutoSnapshotPolicyServicer
+from disk_svc.servicers.snapshots import DiskSnapshotServicer
 from disk_svc.settings import Settings
 from disk_svc.states import Kind
 from stillpoint.disk.v1 import (
@@ -84,11 +88,10 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
     engine = SagaEngine(
         database,
         [
-            *sagas.definitions(realm, disks, points, snapshots, rollbacks),
-            policy_saga.definition(automatic, points),
-            sagas.copy_disk_snapshots(
-                copies, importers, Transfer(store, importers), settings.deadline_seconds
-            ),
+            *disk_sagas.definitions(realm, disks, rollbacks),
+            *snapshot_sagas.definitions(realm, points, snapshots),
+            policy_sagas.definition(automatic, points),
+            copy_sagas.definition(copies, importers, Transfer(store, importers), settings.deadline_seconds),
         ],
         operation_prefix="op-d",
         region=settings.region,

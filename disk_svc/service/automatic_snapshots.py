@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from disk_svc import policy_repository, repository
 from disk_svc.errors import DiskBusy, SnapshotQuotaExceeded
 from disk_svc.models import Disk, DiskSnapshot
+from disk_svc.repository import policy_rows, snapshot_rows
 from disk_svc.service.disks import Disks
 from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
@@ -47,10 +47,10 @@ class AutomaticSnapshots:
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
                 disk = self._free_disk(session, account_id, disk_id)
-                taken = policy_repository.snapshots_taken(session, policy_id=policy_id, disk_id=disk_id)
+                taken = policy_rows.snapshots_taken(session, policy_id=policy_id, disk_id=disk_id)
                 doomed = self._not_to_keep(session, taken, keep_days, keep_count)
                 self._refuse_full(session, disk, len(doomed))
-                repository.change_snapshots(
+                snapshot_rows.change_snapshots(
                     session,
                     doomed,
                     allowed=[SnapshotState.AVAILABLE],
@@ -82,7 +82,7 @@ class AutomaticSnapshots:
                     instance_snapshot_id="",
                     policy_id=policy_id,
                 )
-            snapshots = repository.snapshots_of_point(session, key)
+            snapshots = snapshot_rows.snapshots_of_point(session, key)
         cut_time = self._points.cut(key, snapshots)
         return snapshots[0].id, cut_time
 
@@ -91,7 +91,7 @@ class AutomaticSnapshots:
             pruned = barrier.kept_result(session, key)
         self._realm.store.delete_snapshots(pruned)
         with self._realm.database.write() as session:
-            repository.remove_snapshots(session, pruned)
+            snapshot_rows.remove_snapshots(session, pruned)
         return len(pruned)
 
     def _free_disk(self, session: Session, account_id: str, disk_id: str) -> Disk:
@@ -112,12 +112,12 @@ class AutomaticSnapshots:
             old = [snapshot.id for snapshot in taken if snapshot.create_time < oldest]
         else:
             return []
-        in_use = repository.sources_in_use(session, old)
+        in_use = snapshot_rows.sources_in_use(session, old)
         return [snapshot_id for snapshot_id in old if snapshot_id not in in_use]
 
     def _refuse_full(self, session: Session, disk: Disk, freed: int) -> None:
         """Before anything is deleted for a snapshot that would not fit in all the same."""
-        used = repository.slots_taken(session, [disk.id]).get((disk.id, Kind.AUTOMATIC), 0)
+        used = snapshot_rows.slots_taken(session, [disk.id]).get((disk.id, Kind.AUTOMATIC), 0)
         limit = self._realm.quotas[Kind.AUTOMATIC]
         if used - freed >= limit:
             raise SnapshotQuotaExceeded(disk, Kind.AUTOMATIC, used, limit)

@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterable, Mapping
 
 from sqlalchemy.orm import Session
 
-from disk_svc import copy_repository, repository
 from disk_svc.errors import DOMAIN, SnapshotInState, SnapshotNotFound
 from disk_svc.models import DiskSnapshot
+from disk_svc.repository import hold_rows, import_rows, snapshot_rows
 from disk_svc.service.realm import Realm
 from disk_svc.states import Purpose, SnapshotState
 from svckit import barrier
@@ -66,12 +66,12 @@ class Copies:
         relatives = self._relatives(session, account_id, copy_ids)
         ids = {*copy_ids, *(each for those in relatives.values() for each in those)}
         # Locked, so that none is deleted between this look and the row that marks it as in use.
-        found = repository.snapshots_by_id(
+        found = snapshot_rows.snapshots_by_id(
             session, ids, account_id=account_id, region=self._realm.region, lock=True
         )
         _refuse_obstacles(copy_ids, found)
         available = {each.id for each in found.values() if each.state == SnapshotState.AVAILABLE}
-        repository.add_reservation(
+        hold_rows.add_reservation(
             session,
             _reservation_key(operation_id),
             operation_id,
@@ -106,9 +106,9 @@ class Copies:
     def keep_bases(self, session: Session, run: Run) -> None:
         """The choice is made: the other relatives may go."""
         kept = {*run.data["bases"], *(snapshot["snapshot_id"] for snapshot in run.input["snapshots"])}
-        reservation = repository.find_reservation(session, _reservation_key(run.id))
+        reservation = hold_rows.find_reservation(session, _reservation_key(run.id))
         assert reservation is not None  # only this saga takes it away
-        repository.narrow_reservation(
+        hold_rows.narrow_reservation(
             session,
             reservation.key,
             [target for target in reservation.targets if target["snapshot_id"] in kept],
@@ -119,16 +119,16 @@ class Copies:
             self.end(session, run.id)
 
     def end(self, session: Session, operation_id: str) -> None:
-        repository.remove_reservation(session, _reservation_key(operation_id))
+        hold_rows.remove_reservation(session, _reservation_key(operation_id))
 
     def _relatives(
         self, session: Session, account_id: str, snapshot_ids: Collection[str]
     ) -> dict[str, list[str]]:
-        found = repository.snapshots_by_id(
+        found = snapshot_rows.snapshots_by_id(
             session, snapshot_ids, account_id=account_id, region=self._realm.region
         )
         return {
-            snapshot.id: copy_repository.relatives(session, snapshot, _MOST_RELATIVES)
+            snapshot.id: import_rows.relatives(session, snapshot, _MOST_RELATIVES)
             for snapshot in found.values()
         }
 

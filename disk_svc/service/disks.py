@@ -11,8 +11,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from disk_svc import repository
-from disk_svc.devices import SYSTEM_DEVICE, data_devices
 from disk_svc.errors import (
     DOMAIN,
     DiskBusy,
@@ -25,6 +23,8 @@ from disk_svc.errors import (
     refusing,
 )
 from disk_svc.models import Disk
+from disk_svc.repository import disk_rows, resource_rows, snapshot_rows
+from disk_svc.service.devices import SYSTEM_DEVICE, data_devices
 from disk_svc.service.realm import Realm, is_on
 from disk_svc.states import Attachment, Role, SnapshotState, Task
 from svckit import barrier
@@ -56,7 +56,7 @@ class Disks:
     def get(
         self, session: Session, disk_id: str, *, account_id: str | None = None, lock: bool = False
     ) -> Disk:
-        disk = repository.find_disk(
+        disk = disk_rows.find_disk(
             session,
             account_id=account_id or current_caller().account_id,
             region=self._realm.region,
@@ -98,7 +98,7 @@ class Disks:
 
     def update(self, session: Session, disk_id: str, changes: Mapping[str, Any]) -> Disk:
         """What it is called and labelled: allowed in every state, because nothing depends on it."""
-        if not repository.describe(
+        if not resource_rows.describe(
             session,
             Disk,
             account_id=current_caller().account_id,
@@ -120,7 +120,7 @@ class Disks:
         if size_bytes <= disk.size_bytes:
             refusals.append(SizeNotLarger(disk, size_bytes))
         refuse_all(refusals, DOMAIN)
-        repository.set_task(session, [disk_id], Task.RESIZING, operation_id)
+        disk_rows.set_task(session, [disk_id], Task.RESIZING, operation_id)
         return SagaStart("resize_disk", disk_id, {"size_bytes": size_bytes})
 
     def delete(self, session: Session, operation_id: str, disk_id: str) -> SagaStart:
@@ -131,7 +131,7 @@ class Disks:
         if disk.attachment != Attachment.DETACHED:
             refusals.append(DiskInState(disk, "DETACHED"))
         refuse_all(refusals, DOMAIN)
-        repository.set_task(session, [disk_id], Task.DELETING, operation_id)
+        disk_rows.set_task(session, [disk_id], Task.DELETING, operation_id)
         return SagaStart("delete_disk", disk_id, {})
 
     # For an instance, as a participant
@@ -142,12 +142,12 @@ class Disks:
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
                 self._add(session, operation_id, account_id, disks, instance_id=instance_id)
-            creating = repository.disks_with_task(session, operation_id, Task.CREATING)
+            creating = disk_rows.disks_with_task(session, operation_id, Task.CREATING)
         with refusing(key):
             for disk in creating:
                 self.create_bytes(disk)
         with self._realm.database.write() as session:
-            repository.clear_tasks(session, operation_id, Task.CREATING)
+            disk_rows.clear_tasks(session, operation_id, Task.CREATING)
 
     def withdraw_for_instance(self, key: str, disk_ids: Sequence[str]) -> None:
         with self._realm.database.write() as session:
@@ -155,7 +155,7 @@ class Disks:
         for disk_id in disk_ids:
             self._realm.store.delete_volume(disk_id)
         with self._realm.database.write() as session:
-            repository.remove_disks(session, disk_ids)
+            disk_rows.remove_disks(session, disk_ids)
 
     def release_from_instance(
         self, key: str, operation_id: str, account_id: str, instance_id: str
@@ -163,7 +163,7 @@ class Disks:
         """Delete the system disk and detach the data disks of an instance, or none; returns which were detached."""
         with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
             if barrier.enter(session, key):
-                disks = repository.disks_of_instance(
+                disks = disk_rows.disks_of_instance(
                     session,
                     account_id=account_id,
                     region=self._realm.region,
@@ -172,19 +172,19 @@ class Disks:
                 )
                 refuse_all([DiskBusy(disk) for disk in disks if disk.task], DOMAIN)
                 system = [disk.id for disk in disks if disk.role == Role.SYSTEM]
-                repository.set_task(session, system, Task.DELETING, operation_id)
+                disk_rows.set_task(session, system, Task.DELETING, operation_id)
                 data = [disk.id for disk in disks if disk.role == Role.DATA]
-                repository.detach_disks(session, data)
+                disk_rows.detach_disks(session, data)
                 barrier.keep_result(session, key, data)
         with self._realm.database.read() as session:
             detached = barrier.kept_result(session, key)
-            unattached = repository.detached_among(session, detached)
-            doomed = [disk.id for disk in repository.disks_with_task(session, operation_id, Task.DELETING)]
+            unattached = disk_rows.detached_among(session, detached)
+            doomed = [disk.id for disk in disk_rows.disks_with_task(session, operation_id, Task.DELETING)]
         self._realm.store.fence(unattached)
         for disk_id in doomed:
             self._realm.store.delete_volume(disk_id)
         with self._realm.database.write() as session:
-            repository.remove_disks(session, doomed)
+            disk_rows.remove_disks(session, doomed)
         return detached
 
     def attach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
@@ -193,7 +193,7 @@ class Disks:
                 disk = self.get(session, disk_id, account_id=account_id, lock=True)
                 # The instance is leased, so that no other disk is attached to it meanwhile; were there one all the
                 # same, the unique index would let one of them have the device, and the other be tried again.
-                beside = repository.disks_of_instance(
+                beside = disk_rows.disks_of_instance(
                     session,
                     account_id=account_id,
                     region=self._realm.region,
@@ -219,7 +219,7 @@ class Disks:
                     device="",
                 )
         with self._realm.database.read() as session:
-            detached = repository.detached_among(session, [disk_id])
+            detached = disk_rows.detached_among(session, [disk_id])
         self._realm.store.fence(detached)
 
     def _move_idle(
@@ -239,7 +239,7 @@ class Disks:
             where = f" on instance {instance_id}" if instance_id else ""
             refusals.append(DiskInState(disk, f"{attachment}{where}"))
         refuse_all(refusals, DOMAIN)
-        moved = repository.move_idle_disk(session, disk.id, here=here, there=there, device=device)
+        moved = disk_rows.move_idle_disk(session, disk.id, here=here, there=there, device=device)
         assert moved  # the row is locked and was just looked at
 
     # Rows and bytes of a new disk
@@ -258,7 +258,7 @@ class Disks:
             Role.DATA: Attachment.MOUNTED if instance_id else Attachment.DETACHED,
         }
         free = data_devices() if instance_id else repeat("")
-        repository.add_disks(
+        disk_rows.add_disks(
             session,
             [
                 {
@@ -289,7 +289,7 @@ class Disks:
         """
         if not disk.source_snapshot_id:
             return disk.size_bytes
-        snapshot = repository.find_snapshot(
+        snapshot = snapshot_rows.find_snapshot(
             session,
             account_id=account_id,
             region=self._realm.region,

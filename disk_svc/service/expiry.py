@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from disk_svc import repository
 from disk_svc.models import DiskSnapshot
+from disk_svc.repository import snapshot_rows
 from disk_svc.service.realm import Realm
 from disk_svc.service.snapshots import Snapshots
 from svckit.caller import Caller
@@ -26,7 +26,7 @@ class Expiry:
 
     def round(self) -> None:
         with self._realm.database.read() as session:
-            due = repository.expired_snapshots(
+            due = snapshot_rows.expired_snapshots(
                 session, region=self._realm.region, now=self._clock(), limit=_MOST_IN_A_ROUND
             )
         each_alone(due, self._delete)

@@ -17,10 +17,11 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from disk_svc import copy_repository, digest, repository
 from disk_svc.blockstore import Cut, UnknownVolume
 from disk_svc.errors import refusal_for, refusing
 from disk_svc.models import Import
+from disk_svc.repository import import_rows, snapshot_rows
+from disk_svc.service import digest
 from disk_svc.service.blocks import OpenVolume
 from disk_svc.service.realm import Realm
 from disk_svc.states import ImportState, Kind, SnapshotState
@@ -69,7 +70,7 @@ class Imports:
                 for snapshot in incoming:
                     self._add(session, delivery, snapshot)
                 barrier.keep_result(session, key, [snapshot.snapshot_id for snapshot in incoming])
-            imports = copy_repository.imports_of(session, key)
+            imports = import_rows.imports_of(session, key)
         if not imports:
             raise StepWithdrawn(key)  # finished since this call was sent
         with refusing(key):
@@ -79,7 +80,7 @@ class Imports:
                         each.volume_id, each.size_bytes, each.base_snapshot_id or None
                     )
         with self._realm.database.write() as session:
-            copy_repository.mark_receiving(session, key)
+            import_rows.mark_receiving(session, key)
         return {each.snapshot_id: each.base_source_snapshot_id for each in imports}
 
     def open_writer(self, key: str, snapshot_id: str) -> OpenVolume:
@@ -96,7 +97,7 @@ class Imports:
     def finish(self, key: str) -> None:
         with self._realm.database.read() as session:
             barrier.refuse_withdrawn(session, key)
-            imports = copy_repository.imports_of(session, key)
+            imports = import_rows.imports_of(session, key)
         if not imports:
             return  # finished before
         snapshot_ids = [each.snapshot_id for each in imports]
@@ -109,14 +110,14 @@ class Imports:
             self._realm.store.delete_volume(each.volume_id)
         with self._realm.database.write() as session:
             barrier.refuse_withdrawn(session, key)
-            repository.change_snapshots(
+            snapshot_rows.change_snapshots(
                 session,
                 snapshot_ids,
                 allowed=[SnapshotState.CREATING],
                 state=SnapshotState.AVAILABLE,
                 operation_id="",
             )
-            copy_repository.remove_imports(session, key)
+            import_rows.remove_imports(session, key)
 
     def withdraw(self, key: str) -> None:
         """Undo `begin` and all that came after it, wherever it stopped."""
@@ -129,12 +130,12 @@ class Imports:
         # By their ids too: a store that has forgotten the key after a month must not keep what the rows below forget.
         self._realm.store.delete_snapshots(snapshot_ids)
         with self._realm.database.write() as session:
-            repository.remove_snapshots(session, snapshot_ids)
-            copy_repository.remove_imports(session, key)
+            snapshot_rows.remove_snapshots(session, snapshot_ids)
+            import_rows.remove_imports(session, key)
 
     def _add(self, session: Session, delivery: Delivery, incoming: Incoming) -> None:
         """design.md §4: "A snapshot copied from another region has no disk here and takes no quota"."""
-        here = copy_repository.copies_here(
+        here = import_rows.copies_here(
             session,
             incoming.base_source_ids,
             account_id=delivery.account_id,
@@ -143,7 +144,7 @@ class Imports:
             largest_bytes=incoming.size_bytes,
         )
         base_source_id = next((each for each in incoming.base_source_ids if each in here), "")
-        copy_repository.add_import(
+        import_rows.add_import(
             session,
             {
                 "snapshot_id": incoming.snapshot_id,
@@ -157,7 +158,7 @@ class Imports:
                 "base_source_snapshot_id": base_source_id,
             },
         )
-        repository.add_snapshots(
+        snapshot_rows.add_snapshots(
             session,
             [
                 {
@@ -182,7 +183,7 @@ class Imports:
 
     def _receiving(self, key: str, snapshot_id: str) -> Import:
         with self._realm.database.read() as session:
-            found = copy_repository.find_import(session, key, snapshot_id)
+            found = import_rows.find_import(session, key, snapshot_id)
         if found is None:
             raise StepWithdrawn(key)
         return found

@@ -5,9 +5,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from disk_svc import policy_repository, repository
 from disk_svc.errors import DOMAIN, DiskNotFound, PolicyNotFound
 from disk_svc.models import AutoSnapshotPolicy
+from disk_svc.repository import disk_rows, policy_rows
 from disk_svc.service.realm import Realm
 from disk_svc.service.slots import Schedule
 from svckit.caller import current_caller
@@ -27,7 +27,7 @@ class Policies:
         self._clock = clock
 
     def get(self, session: Session, policy_id: str, *, lock: bool = False) -> AutoSnapshotPolicy:
-        policy = policy_repository.find(
+        policy = policy_rows.find(
             session,
             account_id=current_caller().account_id,
             region=self._realm.region,
@@ -41,7 +41,7 @@ class Policies:
     def create(self, session: Session, policy_id: str, settings: Mapping[str, Any]) -> AutoSnapshotPolicy:
         self._refuse_unknown(session, settings["disk_ids"])
         schedule = Schedule(settings["weekdays"], settings["hours"], settings["time_zone"])
-        policy_repository.add(
+        policy_rows.add(
             session,
             id=policy_id,
             account_id=current_caller().account_id,
@@ -58,7 +58,7 @@ class Policies:
         disk_ids = columns.pop("disk_ids", None)
         if disk_ids is not None:
             self._refuse_unknown(session, disk_ids)
-            policy_repository.set_disks(session, policy_id, disk_ids)
+            policy_rows.set_disks(session, policy_id, disk_ids)
         schedule = Schedule(
             columns.get("weekdays", before.weekdays),
             columns.get("hours", before.hours),
@@ -66,15 +66,15 @@ class Policies:
         )
         if schedule != schedule_of(before):
             columns["next_slot_time"] = schedule.first_after(self._clock())
-        policy_repository.change(session, policy_id, **columns)
+        policy_rows.change(session, policy_id, **columns)
         return self.get(session, policy_id)
 
     def delete(self, session: Session, policy_id: str) -> None:
         self.get(session, policy_id, lock=True)
-        policy_repository.remove(session, policy_id)
+        policy_rows.remove(session, policy_id)
 
     def _refuse_unknown(self, session: Session, disk_ids: Collection[str]) -> None:
-        known = repository.disks_by_id(
+        known = disk_rows.disks_by_id(
             session,
             account_id=current_caller().account_id,
             region=self._realm.region,

@@ -8,8 +8,8 @@ run: a snapshot of yesterday cannot be taken today.
 from collections.abc import Mapping
 from typing import Any
 
-from disk_svc import policy_repository
 from disk_svc.models import AutoSnapshotPolicy
+from disk_svc.repository import policy_rows
 from disk_svc.service.automatic_snapshots import KIND
 from disk_svc.service.policies import schedule_of
 from disk_svc.service.realm import Realm
@@ -33,7 +33,7 @@ class Scheduler:
 
     def round(self) -> None:
         with self._realm.database.read() as session:
-            due = policy_repository.due(
+            due = policy_rows.due(
                 session, region=self._realm.region, now=self._clock(), limit=_MOST_IN_A_ROUND
             )
         each_alone(due, self._run)
@@ -41,7 +41,7 @@ class Scheduler:
     def _run(self, due: AutoSnapshotPolicy) -> None:
         with self._mutations.unasked(Caller(due.account_id, _ACTOR)) as (session, begin):
             # Read again and locked: it may have been run, changed or deleted since it was found.
-            policy = policy_repository.find(
+            policy = policy_rows.find(
                 session, account_id=due.account_id, region=due.region, policy_id=due.id, lock=True
             )
             now = self._clock()
@@ -51,7 +51,7 @@ class Scheduler:
             # Not before the one it is at, which was computed with the rules of the time zone as they were then.
             slot = max(schedule.latest_until(now), policy.next_slot_time)
             upcoming = schedule.first_after(now)
-            if not policy_repository.move_on(session, policy.id, seen=policy.next_slot_time, to=upcoming):
+            if not policy_rows.move_on(session, policy.id, seen=policy.next_slot_time, to=upcoming):
                 return
             journal.add_event(
                 session,

@@ -6,7 +6,6 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from disk_svc import repository
 from disk_svc.errors import (
     DOMAIN,
     ExpiryNotOwn,
@@ -16,6 +15,7 @@ from disk_svc.errors import (
     SnapshotNotFound,
 )
 from disk_svc.models import DiskSnapshot
+from disk_svc.repository import resource_rows, snapshot_rows
 from disk_svc.service.disks import Disks
 from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
@@ -39,7 +39,7 @@ class Snapshots:
     def get(
         self, session: Session, snapshot_id: str, *, account_id: str | None = None, lock: bool = False
     ) -> DiskSnapshot:
-        snapshot = repository.find_snapshot(
+        snapshot = snapshot_rows.find_snapshot(
             session,
             account_id=account_id or current_caller().account_id,
             region=self._realm.region,
@@ -88,7 +88,7 @@ class Snapshots:
             if snapshot.instance_snapshot_id or snapshot.kind == Kind.AUTOMATIC:
                 raise ExpiryNotOwn(snapshot)
             must_be_ahead("snapshot.expire_time", changes["expire_time"], self._clock())
-        if not repository.describe(
+        if not resource_rows.describe(
             session,
             DiskSnapshot,
             account_id=current_caller().account_id,
@@ -109,10 +109,10 @@ class Snapshots:
             refusals.append(MemberOfInstanceSnapshot(snapshot))
         if snapshot.state not in DELETABLE:
             refusals.append(SnapshotInState(snapshot, " or ".join(DELETABLE)))
-        if repository.sources_in_use(session, [snapshot_id]):
+        if snapshot_rows.sources_in_use(session, [snapshot_id]):
             refusals.append(SnapshotInUse(snapshot_id))
         refuse_all(refusals, DOMAIN)
-        repository.change_snapshots(
+        snapshot_rows.change_snapshots(
             session, [snapshot_id], allowed=DELETABLE, state=SnapshotState.DELETING, operation_id=operation_id
         )
         return SagaStart("delete_disk_snapshot", snapshot_id, {})

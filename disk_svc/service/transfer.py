@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from disk_svc import digest, ranges
 from disk_svc.blockstore import BlockStore, Extent, Range, StoreError
 from disk_svc.clients import Importers
 from disk_svc.errors import CopyDiffers, refusing
+from disk_svc.service import digest, ranges
 from svckit.saga import More, Progress, Run
 
 _WINDOW_BYTES = 32 << 20

@@ -12,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 import compute_svc.repository
-import disk_svc.repository
+import disk_svc.repository.disk_rows
+import disk_svc.repository.snapshot_rows
 import snapshot_svc.repository
 from compute_svc.models import ComputeTable
 from disk_svc.models import DiskTable
@@ -29,9 +30,11 @@ NARROWINGS = (
 )
 ALL = {"account_id": "local", "region": "here"}
 INSTANCES = partial(compute_svc.repository.list_instances, state="")
-DISKS = partial(disk_svc.repository.list_disks, instance_id="", state="", role="", source_snapshot_id="")
+DISKS = partial(
+    disk_svc.repository.disk_rows.list_disks, instance_id="", state="", role="", source_snapshot_id=""
+)
 DISK_SNAPSHOTS = partial(
-    disk_svc.repository.list_snapshots, disk_id="", instance_snapshot_id="", state="", kind=""
+    disk_svc.repository.snapshot_rows.list_snapshots, disk_id="", instance_snapshot_id="", state="", kind=""
 )
 INSTANCE_SNAPSHOTS = partial(snapshot_svc.repository.list_snapshots, instance_id="", disk_id="", state="")
 

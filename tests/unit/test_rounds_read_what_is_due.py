@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-import disk_svc.policy_repository
-import disk_svc.repository
+import disk_svc.repository.policy_rows
+import disk_svc.repository.snapshot_rows
 import snapshot_svc.repository
 from disk_svc.models import DiskTable
 from snapshot_svc.models import SnapshotTable
@@ -28,8 +28,8 @@ def _prepare(url: str) -> None:
 @pytest.mark.parametrize(
     ("look", "index"),
     [
-        (disk_svc.policy_repository.due, "policies_by_next_slot (next_slot_time<?)"),
-        (disk_svc.repository.expired_snapshots, "snapshots_that_expire (expire_time<?)"),
+        (disk_svc.repository.policy_rows.due, "policies_by_next_slot (next_slot_time<?)"),
+        (disk_svc.repository.snapshot_rows.expired_snapshots, "snapshots_that_expire (expire_time<?)"),
         (snapshot_svc.repository.expired, "instance_snapshots_that_expire (expire_time<?)"),
     ],
 )

@@ -2,9 +2,11 @@
 
 from datetime import UTC, datetime
 
-from disk_svc import policy_saga, sagas
 from disk_svc.blockstore import BlockStore
 from disk_svc.models import AutoSnapshotPolicy, DiskTable
+from disk_svc.sagas import disks as disk_sagas
+from disk_svc.sagas import policies as policy_sagas
+from disk_svc.sagas import snapshots as snapshot_sagas
 from disk_svc.service.automatic_snapshots import AutomaticSnapshots
 from disk_svc.service.disks import Disks, InstanceDisk
 from disk_svc.service.expiry import Expiry
@@ -48,10 +50,9 @@ class Replica:
         self.engine = SagaEngine(
             self.database,
             [
-                *sagas.definitions(
-                    self.realm, self.disks, self.points, self.snapshots, Rollbacks(self.realm)
-                ),
-                policy_saga.definition(self.automatic, self.points),
+                *disk_sagas.definitions(self.realm, self.disks, Rollbacks(self.realm)),
+                *snapshot_sagas.definitions(self.realm, self.points, self.snapshots),
+                policy_sagas.definition(self.automatic, self.points),
             ],
             operation_prefix="op-d",
             region="local",

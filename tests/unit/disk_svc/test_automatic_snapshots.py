@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from disk_svc import policy_repository, repository
 from disk_svc.blockstore import BlockStore, LmdbBlockStore, SnapshotEntry
 from disk_svc.errors import SnapshotQuotaExceeded
+from disk_svc.repository import disk_rows, hold_rows, policy_rows, snapshot_rows
 from disk_svc.states import SnapshotState, Task
 from svckit.calls import Unanswered
 from svckit.errors import StepWithdrawn
@@ -46,7 +46,7 @@ def take(replica: Replica, disk_id: str, number: int, policy_id: str = POLICY) -
         name="s",
     )
     with replica.database.write() as session:
-        repository.mark_cut(session, f"{operation_id}/cut", cut_time)
+        hold_rows.mark_cut(session, f"{operation_id}/cut", cut_time)
         replica.points.finish(session, f"{operation_id}/cut")
     return snapshot_id
 
@@ -67,13 +67,13 @@ def prune(replica: Replica, disk_id: str, *, keep: int | None = None, days: int 
 def left(replica: Replica, disk_id: str) -> list[str]:
     """The policy's snapshots that are AVAILABLE, oldest first."""
     with replica.database.write() as session:
-        taken = policy_repository.snapshots_taken(session, policy_id=POLICY, disk_id=disk_id)
+        taken = policy_rows.snapshots_taken(session, policy_id=POLICY, disk_id=disk_id)
         return [snapshot.id for snapshot in taken]
 
 
 def held(replica: Replica, snapshot_id: str) -> tuple[SnapshotState, str] | None:
     with replica.database.read() as session:
-        found = repository.snapshots_by_id(
+        found = snapshot_rows.snapshots_by_id(
             session, [snapshot_id], account_id=ACCOUNT, region=replica.realm.region
         ).get(snapshot_id)
         return (found.state, found.operation_id) if found else None
@@ -139,12 +139,12 @@ def test_nothing_is_deleted_of_a_busy_disk(replica: Replica):
     disk_id = replica.a_disk()
     snapshot_id = take(replica, disk_id, 0)
     with replica.database.write() as session:
-        repository.set_task(session, [disk_id], Task.RESIZING, "op-d-resize")
+        disk_rows.set_task(session, [disk_id], Task.RESIZING, "op-d-resize")
     with pytest.raises(Unanswered, match="RESIZING by operation op-d-resize"):
         prune(replica, disk_id, keep=1)
     assert left(replica, disk_id) == [snapshot_id]
     with replica.database.write() as session:
-        repository.clear_tasks(session, "op-d-resize", Task.RESIZING)
+        disk_rows.clear_tasks(session, "op-d-resize", Task.RESIZING)
     assert prune(replica, disk_id, keep=1) == 1
 
 

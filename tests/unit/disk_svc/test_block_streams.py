@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import Any, cast
 
-from disk_svc.block_servicer import BlockServicer
 from disk_svc.blockstore import BlockStore, Extent, Writer
 from disk_svc.errors import WriterFenced
 from disk_svc.service.blocks import Blocks, OpenVolume
+from disk_svc.servicers.blocks import BlockServicer
 from stillpoint.disk.v1.block_service_pb2 import Extent as ExtentMessage
 from stillpoint.disk.v1.block_service_pb2 import WriteBlocksRequest
 

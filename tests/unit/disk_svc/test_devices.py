@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from disk_svc import repository
-from disk_svc.devices import data_devices
 from disk_svc.models import DiskTable
+from disk_svc.repository import disk_rows
+from disk_svc.service.devices import data_devices
 from disk_svc.states import Attachment, Role, Task
 from svckit.database import Database
 
@@ -36,9 +36,9 @@ def test_no_two_disks_are_one_device_of_an_instance_whoever_attaches_them(tmp_pa
                 {**_DISK, "id": f"disk-{number}", "instance_id": instance_id, "device": device}
                 for number, (instance_id, device) in enumerate(places)
             ]
-            repository.add_disks(session, rows)
+            disk_rows.add_disks(session, rows)
         with pytest.raises(sa.exc.IntegrityError), database.write() as session:
-            repository.add_disks(session, [{**_DISK, "id": "d", "instance_id": "i-1", "device": "vdb"}])
+            disk_rows.add_disks(session, [{**_DISK, "id": "d", "instance_id": "i-1", "device": "vdb"}])
     finally:
         database.dispose()
 

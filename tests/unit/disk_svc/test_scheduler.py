@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from disk_svc import policy_repository
+from disk_svc.repository import policy_rows
 from disk_svc.service.automatic_snapshots import KIND
 from svckit.saga.journal import Event, Saga
 from svckit.saga.journal import SagaState as State
@@ -65,7 +65,7 @@ def test_a_policy_that_cannot_be_run_keeps_no_other_from_its_slot(replica: Repli
     broken_disk, disk_id = replica.a_disk(), replica.a_disk()
     broken = replica.a_policy(broken_disk, hours=[1])
     with replica.database.write() as session:
-        policy_repository.change(session, broken, time_zone="Mars/Olympus")
+        policy_rows.change(session, broken, time_zone="Mars/Olympus")
     replica.a_policy(disk_id, hours=[1])
     replica.now = BEGIN + HOUR
     replica.scheduler.round()
@@ -106,7 +106,7 @@ def test_a_slot_is_not_taken_again_when_the_rules_of_its_zone_have_changed_meanw
     policy_id = replica.a_policy(disk_id, hours=[1])
     moved = BEGIN + DAY + timedelta(minutes=30)
     with replica.database.write() as session:
-        assert policy_repository.move_on(session, policy_id, seen=BEGIN + HOUR, to=moved)
+        assert policy_rows.move_on(session, policy_id, seen=BEGIN + HOUR, to=moved)
     replica.now = moved
     replica.scheduler.round()
     wait_for_runs(replica)
@@ -119,7 +119,7 @@ def test_a_result_of_an_earlier_slot_does_not_hide_a_later_ones(replica: Replica
     policy_id = replica.a_policy(disk_id, hours=[1])
     for slot in (BEGIN + DAY, BEGIN):
         with replica.database.write() as session:
-            policy_repository.record_result(
+            policy_rows.record_result(
                 session,
                 policy_id,
                 disk_id,

@@ -11,7 +11,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from disk_svc import convert, policy_repository, repository
+from disk_svc import convert
+from disk_svc.repository import hold_rows, policy_rows
 from disk_svc.service.automatic_snapshots import KIND, AutomaticSnapshots
 from disk_svc.service.points import Points
 from svckit import barrier
@@ -53,7 +54,7 @@ def definition(automatic: AutomaticSnapshots, points: Points) -> SagaDefinition:
         points.withdraw(run.key("cut"))
 
     def record_cut(session: Session, run: Run) -> None:
-        repository.mark_cut(session, run.key("cut"), convert.moment(run.data["cut_time"]))
+        hold_rows.mark_cut(session, run.key("cut"), convert.moment(run.data["cut_time"]))
 
     def seal(run: Run) -> None:
         for result in points.seal(run.key("cut")):
@@ -92,7 +93,7 @@ def definition(automatic: AutomaticSnapshots, points: Points) -> SagaDefinition:
 
 
 def _record(session: Session, run: Run, *, snapshot_id: str, pruned_count: int, error: bytes | None) -> None:
-    policy_repository.record_result(
+    policy_rows.record_result(
         session,
         run.input["policy_id"],
         run.resource_id,

@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Any
 
-from disk_svc import convert, repository
+from disk_svc import convert
 from disk_svc.blockstore import Restore
+from disk_svc.repository import hold_rows
 from disk_svc.service import store_check
 from disk_svc.service.copies import MemberCopies
 from disk_svc.service.disks import Disks
@@ -208,7 +209,7 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
         with Checks() as check:
             check.page_size(request.page_size)
         with self._realm.database.read() as session:
-            rows, next_page_token = repository.list_holds(
+            rows, next_page_token = hold_rows.list_holds(
                 session, paging.Page.of(request), region=self._realm.region
             )
         return pb.ListHoldsResponse(

@@ -6,7 +6,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from disk_svc import convert, policy_repository
+from disk_svc import convert
+from disk_svc.repository import policy_rows
 from disk_svc.service.policies import Policies
 from disk_svc.service.realm import Realm
 from disk_svc.service.slots import is_time_zone
@@ -62,7 +63,7 @@ class AutoSnapshotPolicyServicer(auto_snapshot_policy_service_pb2_grpc.AutoSnaps
             check.page_size(request.page_size)
             check.resource_id("filter.disk_id", request.filter.disk_id, required=False)
         with self._realm.database.read() as session:
-            policies, next_page_token = policy_repository.list_policies(
+            policies, next_page_token = policy_rows.list_policies(
                 session,
                 paging.Page.of(request, request.filter),
                 account_id=current_caller().account_id,

@@ -7,7 +7,7 @@ from typing import Any
 from disk_svc import convert
 from disk_svc.service.blocks import OpenVolume
 from disk_svc.service.imports import Imports
-from disk_svc.write_streams import Threads, durable_lengths
+from disk_svc.servicers.write_streams import Threads, durable_lengths
 from stillpoint.disk.v1 import import_service_pb2 as pb
 from stillpoint.disk.v1 import import_service_pb2_grpc
 

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any
 
 from disk_svc.service.blocks import Blocks, OpenVolume, RangeReader
-from disk_svc.write_streams import Threads, durable_lengths
+from disk_svc.servicers.write_streams import Threads, durable_lengths
 from stillpoint.disk.v1 import block_service_pb2, block_service_pb2_grpc
 from svckit.validation import Checks
 

@@ -7,8 +7,8 @@ its bytes. A piece that is all zero adds nothing, whether it is stored or a hole
 
 import hashlib
 
-from disk_svc import ranges
 from disk_svc.blockstore import BlockStore
+from disk_svc.service import ranges
 
 PIECE_BYTES = 16 * 1024
 _READ_BYTES = 1 << 20
