@@ -23,6 +23,8 @@ def instance(row: Instance) -> instance_pb2.Instance:
         system_disk_id=row.system_disk_id,
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        description=row.description,
+        labels=row.labels,
     )
 
 
@@ -60,7 +62,7 @@ def lease(row: Instance) -> participant_service_pb2.Lease:
 def rollback_incomplete(
     outcome: "participant_service_pb2.ReleaseInstanceRequest.RollbackOutcome.ValueType",
 ) -> bool | None:
-    """None when the lease was not for a rollback, or the rollback never began."""
+    """None when it says nothing: what an earlier rollback left stays."""
     outcomes = participant_service_pb2.ReleaseInstanceRequest
     return {
         outcomes.ROLLBACK_OUTCOME_COMPLETE: False,

@@ -21,6 +21,8 @@ class Instance(ComputeTable):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     name: Mapped[str]
+    description: Mapped[str]
+    labels: Mapped[dict[str, str]] = mapped_column(sa.JSON)
     account_id: Mapped[str]
     region: Mapped[str]
     state: Mapped[InstanceState] = mapped_column(sa.String)

@@ -1,6 +1,6 @@
 """Named queries on compute_svc's tables. Every change of state is one conditional UPDATE; its row count decides."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,6 +11,7 @@ from compute_svc.states import STARTABLE, InstanceState, Standing
 from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import insert_unless_exists, rows_changed, table_of
+from svckit.narrowing import Narrowing
 
 _INSTANCES = table_of(Instance)
 _ACCOUNTS = table_of(Account)
@@ -39,14 +40,28 @@ def list_instances(
     account_id: str,
     region: str,
     state: str,
-    name: str,
+    narrowing: Narrowing,
 ) -> tuple[Sequence[Instance], str]:
     query = sa.select(Instance).where(Instance.account_id == account_id, Instance.region == region)
     if state:
         query = query.where(Instance.state == state)
-    if name:
-        query = query.where(Instance.name == name)
-    return paging.fetch(session, query, Instance.id, page)
+    return paging.fetch(session, narrowing.apply(query, Instance), Instance.id, page)
+
+
+def describe_instance(
+    session: Session, *, account_id: str, region: str, instance_id: str, changes: Mapping[str, Any]
+) -> bool:
+    """Change what an instance is called and labelled, in whatever state; False when it is not there."""
+    done = session.execute(
+        sa.update(_INSTANCES)
+        .where(
+            _INSTANCES.c.id == instance_id,
+            _INSTANCES.c.account_id == account_id,
+            _INSTANCES.c.region == region,
+        )
+        .values(update_time=utc_now(), **changes)
+    )
+    return rows_changed(done) == 1
 
 
 def change_free_instance(

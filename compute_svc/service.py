@@ -1,7 +1,8 @@
 """The use cases of compute_svc. Each runs in a transaction that its caller holds, and refuses by raising."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -66,6 +67,8 @@ class ComputeService:
         operation_id: str,
         *,
         name: str,
+        description: str,
+        labels: Mapping[str, str],
         system_disk: NewDisk,
         data_disks: Sequence[NewDisk],
     ) -> SagaStart:
@@ -87,6 +90,8 @@ class ComputeService:
             session,
             id=instance_id,
             name=name,
+            description=description,
+            labels=labels,
             account_id=current_caller().account_id,
             region=self._region,
             state=InstanceState.CREATING,
@@ -94,6 +99,18 @@ class ComputeService:
             system_disk_id=disks[0]["disk_id"],
         )
         return SagaStart("create_instance", instance_id, {"disks": disks})
+
+    def update_instance(self, session: Session, instance_id: str, changes: Mapping[str, Any]) -> Instance:
+        """What it is called and labelled: allowed in every state, because nothing depends on it."""
+        if not repository.describe_instance(
+            session,
+            account_id=current_caller().account_id,
+            region=self._region,
+            instance_id=instance_id,
+            changes=changes,
+        ):
+            raise InstanceNotFound(instance_id)
+        return self.get_instance(session, instance_id)
 
     def start_instance(self, session: Session, instance_id: str) -> Instance:
         instance = self.get_instance(session, instance_id)
@@ -125,7 +142,11 @@ class ComputeService:
         return self._lease_for_disk(session, "detach_disk", operation_id, instance_id, disk_id)
 
     def roll_back_disk(self, session: Session, instance_id: str, disk_id: str, snapshot_id: str) -> SagaStart:
-        """The saga takes the lease: when it cannot, the disk is still asked, which is no call to make in here."""
+        """The saga takes the lease: when it cannot, the disk is still asked, which is no call to make in here.
+
+        spec.md: "System Disk snapshots and Data Disk snapshots associated with an Instance Snapshot can be rolled back
+        independently."
+        """
         self.get_instance(session, instance_id)
         return SagaStart("roll_back_disk", instance_id, {"disk_id": disk_id, "snapshot_id": snapshot_id})
 
@@ -160,7 +181,9 @@ class ComputeService:
     ) -> Instance:
         """Refuse with everything that stands against a lease; change nothing.
 
-        spec.md: "When your account is in debt status, Instance Snapshot creation is not permitted".
+        spec.md: "When your account is in debt status, Instance Snapshot creation is not permitted", and "If the Cloud Disk
+        Server/Baidu Cloud Compute instance is not in these states (e.g., corresponding disk deleted, disk undergoing
+        resize/expansion, account in debt), an Instance Snapshot rollback cannot be performed."
         """
         refusals: list[Refusal] = []
         if requires_good_standing and repository.standing_of(session, account_id) == Standing.IN_DEBT:

@@ -11,10 +11,11 @@ from stillpoint.compute.v1 import (
     instance_service_pb2,
     instance_service_pb2_grpc,
 )
-from svckit import paging
+from svckit import paging, updates
 from svckit.caller import current_caller
 from svckit.database import Database
 from svckit.mutations import Mutations
+from svckit.narrowing import Narrowing
 from svckit.validation import Checks
 
 _MAX_DATA_DISKS = 64
@@ -37,6 +38,8 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
         with Checks() as check:
             check.request_id(request.request_id)
             check.name("name", request.name)
+            check.description("description", request.description)
+            check.labels("labels", request.labels)
             check.that(request.HasField("system_disk"), "system_disk", "is not set")
             check.that(
                 len(request.data_disks) <= _MAX_DATA_DISKS, "data_disks", f"has more than {_MAX_DATA_DISKS}"
@@ -51,6 +54,8 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
                 session,
                 operation_id,
                 name=request.name,
+                description=request.description,
+                labels=dict(request.labels),
                 system_disk=convert.new_disk(request.system_disk),
                 data_disks=[convert.new_disk(disk) for disk in request.data_disks],
             ),
@@ -72,7 +77,7 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
         with Checks() as check:
             check.page_size(request.page_size)
             check.enum_value("filter.state", request.filter.state, instance_pb2.Instance.State.values())
-            check.name("filter.name", request.filter.name, required=False)
+            narrowing = Narrowing.of(check, request.filter)
         with self._database.read() as session:
             instances, next_page_token = repository.list_instances(
                 session,
@@ -80,10 +85,28 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
                 account_id=current_caller().account_id,
                 region=self._region,
                 state=convert.instance_state_name(request.filter.state),
-                name=request.filter.name,
+                narrowing=narrowing,
             )
         return instance_service_pb2.ListInstancesResponse(
             instances=[convert.instance(instance) for instance in instances], next_page_token=next_page_token
+        )
+
+    def UpdateInstance(
+        self, request: instance_service_pb2.UpdateInstanceRequest, context: Any
+    ) -> instance_service_pb2.UpdateInstanceResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("instance.id", request.instance.id)
+            changes = updates.changes(check, "instance", request.instance, request.update_mask)
+        return self._mutations.direct(
+            request,
+            request.instance.id,
+            lambda session: instance_service_pb2.UpdateInstanceResponse(
+                instance=convert.instance(
+                    self._service.update_instance(session, request.instance.id, changes)
+                )
+            ),
+            instance_service_pb2.UpdateInstanceResponse,
         )
 
     def StartInstance(

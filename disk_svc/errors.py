@@ -15,7 +15,10 @@ DiskRefusal
 ├── WriterFenced             ABORTED
 ├── StoreFull                RESOURCE_EXHAUSTED
 ├── BytesLost                DATA_LOSS
-└── InstanceHasNoDisks       NOT_FOUND
+├── CopyDiffers              DATA_LOSS            in an operation's error
+├── InstanceHasNoDisks       NOT_FOUND
+├── ExpiryNotOwn             FAILED_PRECONDITION
+└── PolicyNotFound           NOT_FOUND
 
 `refusing()` turns what the block store raises into these.
 """
@@ -120,7 +123,10 @@ class SnapshotInUse(DiskRefusal):
     reason = "SNAPSHOT_IN_USE"
 
     def __init__(self, snapshot_id: str) -> None:
-        message = f"a disk is being made from disk snapshot {snapshot_id}, or rolled back to it, right now"
+        message = (
+            f"disk snapshot {snapshot_id} is in use right now: a disk or a copy is being made from it, or a disk is rolled "
+            "back to it"
+        )
         super().__init__(
             message,
             metadata={"snapshot_id": snapshot_id},
@@ -129,6 +135,10 @@ class SnapshotInUse(DiskRefusal):
 
 
 class SnapshotQuotaExceeded(DiskRefusal):
+    """spec.md: "If the Manual Snapshot quota for a disk is full, please delete unnecessary Manual Snapshots before creating
+    an Instance Snapshot."
+    """
+
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
     reason = "SNAPSHOT_QUOTA_EXCEEDED"
 
@@ -209,12 +219,54 @@ class BytesLost(DiskRefusal):
         )
 
 
+class CopyDiffers(DiskRefusal):
+    code = grpc.StatusCode.DATA_LOSS
+    reason = "COPY_DIFFERS"
+
+    def __init__(self, snapshot_id: str, region: str, offset_bytes: int) -> None:
+        super().__init__(
+            f"what region {region} stored of disk snapshot {snapshot_id} at offset {offset_bytes} is not what was sent, "
+            "twice in a row",
+            metadata={"snapshot_id": snapshot_id, "offset_bytes": str(offset_bytes)},
+        )
+
+
 class InstanceHasNoDisks(DiskRefusal):
     code = grpc.StatusCode.NOT_FOUND
     reason = "INSTANCE_HAS_NO_DISKS"
 
     def __init__(self, instance_id: str) -> None:
         super().__init__(f"no disk is on instance {instance_id}", metadata={"instance_id": instance_id})
+
+
+class ExpiryNotOwn(DiskRefusal):
+    reason = "EXPIRY_NOT_OWN"
+
+    def __init__(self, snapshot: DiskSnapshot) -> None:
+        if snapshot.instance_snapshot_id:
+            owner = {"instance_snapshot_id": snapshot.instance_snapshot_id}
+            message = (
+                f"disk snapshot {snapshot.id} goes with instance snapshot {snapshot.instance_snapshot_id}"
+            )
+        else:
+            owner = {"policy_id": snapshot.policy_id}
+            message = f"disk snapshot {snapshot.id} goes by automatic snapshot policy {snapshot.policy_id}"
+        message += ", and does not expire on its own"
+        super().__init__(
+            message,
+            metadata={"snapshot_id": snapshot.id, **owner},
+            preconditions=[Violation(self.reason, f"snapshot/{snapshot.id}", message)],
+        )
+
+
+class PolicyNotFound(DiskRefusal):
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "AUTO_SNAPSHOT_POLICY_NOT_FOUND"
+
+    def __init__(self, policy_id: str) -> None:
+        super().__init__(
+            f"automatic snapshot policy {policy_id} does not exist", metadata={"policy_id": policy_id}
+        )
 
 
 @contextmanager

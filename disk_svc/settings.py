@@ -8,7 +8,10 @@ from svckit.settings import LoopbackAddress, ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """`store_path` is the folder of the embedded block store; the quotas count snapshots per disk."""
+    """`store_path` is the folder of the embedded block store; the quotas count snapshots per disk.
+
+    spec.md: "Each CDS disk supports up to 256 Automatic Snapshots and 256 Manual Snapshots."
+    """
 
     database_url: str = "sqlite:///var/disk.db"
     public_address: LoopbackAddress = "127.0.0.1:50052"
@@ -16,3 +19,11 @@ class Settings(ServiceSettings):
     store_path: Path = Path("var/store")
     manual_snapshots_per_disk: int = Field(default=256, ge=1)
     automatic_snapshots_per_disk: int = Field(default=256, ge=1)
+    round_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="how often the service looks for what has come due: slots of policies, snapshots that expire",
+    )
+    deadline_seconds: float = Field(
+        default=30.0, gt=0, description="for another region to take on a copy; past it, the copy is undone"
+    )

@@ -45,11 +45,17 @@ class PointState(enum.StrEnum):
     CUT = "CUT"  # the store has cut the disks → gone when finished or withdrawn
 
 
+class ImportState(enum.StrEnum):
+    PREPARED = "PREPARED"  # its rows are there, and keep its base → RECEIVING
+    RECEIVING = "RECEIVING"  # its volume is there → gone when finished or withdrawn
+
+
 class Purpose(enum.StrEnum):
     """What disks and snapshots are reserved for."""
 
     ROLLBACK = "rollback"
     DELETION = "deletion"
+    COPY = "copy"
 
 
 BLOCKS_IO = (Task.CREATING, Task.ROLLING_BACK, Task.DELETING)

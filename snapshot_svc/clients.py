@@ -1,8 +1,9 @@
-"""compute_svc and disk_svc as snapshot_svc's sagas see them: one method per step, an answer or a refusal; anything else
-is not known.
+"""compute_svc, disk_svc and other regions as snapshot_svc's sagas see them: one method per step, an answer or a refusal;
+anything else is not known.
 """
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 import grpc
@@ -14,9 +15,13 @@ from stillpoint.compute.v1 import participant_service_pb2_grpc as compute_grpc
 from stillpoint.disk.v1 import disk_pb2
 from stillpoint.disk.v1 import participant_service_pb2 as disk
 from stillpoint.disk.v1 import participant_service_pb2_grpc as disk_grpc
+from stillpoint.operation.v1.operation_pb2 import Operation
+from stillpoint.snapshot.v1 import import_service_pb2, import_service_pb2_grpc, instance_snapshot_pb2
 from svckit.calls import call, patience_seconds
-from svckit.clock import from_timestamp
-from svckit.saga import Run
+from svckit.clock import from_timestamp, to_timestamp
+from svckit.errors import Refusal
+from svckit.peers import Peers
+from svckit.saga import Progress, Run
 
 _TIMEOUT_SECONDS = 10.0
 
@@ -42,10 +47,15 @@ class Instances:
         self._stub = compute_grpc.ParticipantServiceStub(channel)
 
     def lease_for_snapshot(self, run: Run, *, validate_only: bool) -> str:
-        """Returns the instance's name."""
+        """Returns the instance's name. The account must be in good standing, and the instance at rest: its disks are
+        "Running" and "Mounted" also while it is stopped.
+        """
         return self._lease(run, _RUNNING_OR_STOPPED, validate_only=validate_only)
 
     def lease_for_rollback(self, run: Run, *, validate_only: bool) -> None:
+        """spec.md: "Instance Snapshots correspond to Baidu Cloud Compute Instances in the "Stopped" state (where Data Disks
+        can be mounted or unmounted) or in the "No charge for stopped instances" state."
+        """
         self._lease(run, _STOPPED, validate_only=validate_only)
 
     def _lease(
@@ -75,15 +85,19 @@ class Instances:
         )
         call(self._stub.ReleaseInstance, request, timeout_seconds=_TIMEOUT_SECONDS)
 
-    def release_after_rollback(self, run: Run, *, complete: bool) -> None:
+    def release_after_rollback(self, run: Run, *, lost: bool) -> None:
+        """A rollback of some members that ended well says nothing of what an earlier one left undone."""
         outcomes = compute.ReleaseInstanceRequest
-        self.release(
-            run, outcomes.ROLLBACK_OUTCOME_COMPLETE if complete else outcomes.ROLLBACK_OUTCOME_INCOMPLETE
-        )
+        if lost:
+            self.release(run, outcomes.ROLLBACK_OUTCOME_INCOMPLETE)
+        elif run.input["whole"]:
+            self.release(run, outcomes.ROLLBACK_OUTCOME_COMPLETE)
+        else:
+            self.release(run)
 
 
 class Disks:
-    """Consistency points, rollbacks and deletions."""
+    """Consistency points, rollbacks, deletions, and copies of their members."""
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = disk_grpc.ParticipantServiceStub(channel)
@@ -186,6 +200,91 @@ class Disks:
         request = disk.ApplySnapshotDeletionRequest(key=run.key("reserve"))
         call(self._stub.ApplySnapshotDeletion, request, timeout_seconds=_TIMEOUT_SECONDS)
 
+    # Copies of members
+
+    def start_copy(self, run: Run) -> Mapping[str, Any]:
+        """Returns `copy_operation_id`, disk_svc's."""
+        request = disk.StartCopyRequest(
+            key=run.key("start"),
+            operation_id=run.id,
+            account_id=run.account_id,
+            destination_region=run.input["destination_region"],
+            instance_snapshot_id=run.resource_id,
+            copy_instance_snapshot_id=run.input["copy_instance_snapshot_id"],
+            copy_name=run.input["name"],
+            members=[
+                disk.CopiedMember(
+                    snapshot_id=member["snapshot_id"], copy_snapshot_id=member["copy_snapshot_id"]
+                )
+                for member in run.input["members"]
+            ],
+        )
+        response = call(self._stub.StartCopy, request, timeout_seconds=_TIMEOUT_SECONDS)
+        return {"copy_operation_id": response.copy_operation_id}
+
+    def copied(self, run: Run) -> tuple[Progress, bool]:
+        """How far disk_svc is, and whether that is all; raises what made it fail once it has undone everything."""
+        request = disk.GetCopyRequest(copy_operation_id=run.data["copy_operation_id"])
+        found = call(self._stub.GetCopy, request, timeout_seconds=_TIMEOUT_SECONDS)
+        if found.state == Operation.STATE_FAILED:
+            raise Refusal.from_bytes(found.error)
+        progress = Progress(
+            completed_bytes=found.progress.completed_bytes,
+            total_bytes=found.progress.total_bytes or sum(m["size_bytes"] for m in run.input["members"]),
+            sent_bytes=found.progress.sent_bytes,
+        )
+        return progress, found.state == Operation.STATE_SUCCEEDED
+
+
+class OtherRegions:
+    """What the snapshot_svc of another region lists of a copy."""
+
+    def __init__(self, peers: Peers, region: str) -> None:
+        self._peers = peers
+        self._region = region
+
+    def begin_import(self, run: Run) -> None:
+        request = import_service_pb2.BeginImportRequest(
+            key=run.key("begin"),
+            operation_id=run.id,
+            source_region=self._region,
+            account_id=run.account_id,
+            instance_snapshot_id=run.input["copy_instance_snapshot_id"],
+            source_instance_snapshot_id=run.resource_id,
+            name=run.input["name"],
+            instance_id=run.input["instance_id"],
+            cut_time=to_timestamp(datetime.fromisoformat(run.input["cut_time"])),
+            members=[
+                instance_snapshot_pb2.Member(
+                    disk_id=member["disk_id"],
+                    disk_name=member["disk_name"],
+                    is_system_disk=member["is_system_disk"],
+                    snapshot_id=member["copy_snapshot_id"],
+                    size_bytes=member["size_bytes"],
+                    device=member["device"],
+                )
+                for member in run.input["members"]
+            ],
+            description=run.input["description"],
+            labels=run.input["labels"],
+        )
+        call(self._stub(run).BeginImport, request, timeout_seconds=_patience_seconds(run))
+
+    def finish_import(self, run: Run) -> None:
+        request = import_service_pb2.FinishImportRequest(
+            key=run.key("begin"), instance_snapshot_id=run.input["copy_instance_snapshot_id"]
+        )
+        call(self._stub(run).FinishImport, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def withdraw_import(self, run: Run) -> None:
+        request = import_service_pb2.WithdrawImportRequest(
+            key=run.key("begin"), instance_snapshot_id=run.input["copy_instance_snapshot_id"]
+        )
+        call(self._stub(run).WithdrawImport, request, timeout_seconds=_TIMEOUT_SECONDS)
+
+    def _stub(self, run: Run) -> import_service_pb2_grpc.ImportServiceStub:
+        return import_service_pb2_grpc.ImportServiceStub(self._peers.channel(run.input["destination_region"]))
+
 
 def _members(members: Iterable[disk.PointMember]) -> list[Mapping[str, Any]]:
     return [
@@ -195,6 +294,7 @@ def _members(members: Iterable[disk.PointMember]) -> list[Mapping[str, Any]]:
             "is_system_disk": member.role == disk_pb2.Disk.ROLE_SYSTEM,
             "snapshot_id": member.snapshot_id,
             "size_bytes": member.size_bytes,
+            "device": member.device,
         }
         for member in members
     ]

@@ -27,11 +27,17 @@ def instance_snapshot(row: InstanceSnapshot) -> instance_snapshot_pb2.InstanceSn
                 is_system_disk=member.is_system_disk,
                 snapshot_id=member.snapshot_id,
                 size_bytes=member.size_bytes,
+                device=member.device,
             )
             for member in row.members
         ],
         create_time=to_timestamp(row.create_time),
         update_time=to_timestamp(row.update_time),
+        description=row.description,
+        labels=row.labels,
+        expire_time=to_timestamp(row.expire_time),
+        source_region=row.source_region,
+        source_instance_snapshot_id=row.source_instance_snapshot_id,
     )
 
 

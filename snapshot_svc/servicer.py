@@ -11,10 +11,11 @@ from snapshot_svc.service import SnapshotService
 from snapshot_svc.validations import Validations
 from stillpoint.snapshot.v1 import instance_snapshot_pb2, instance_snapshot_service_pb2_grpc
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
-from svckit import paging
+from svckit import paging, updates
 from svckit.caller import current_caller
 from svckit.database import Database
 from svckit.mutations import Mutations, SagaStart
+from svckit.narrowing import Narrowing
 from svckit.validation import Checks
 
 _MOST_IN_A_BATCH = 100
@@ -47,10 +48,18 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
             if source is not None:
                 check.resource_id(source, request.instance_id or request.disk_id)
             check.name("name", request.name, required=False)
-        arguments = {
+            check.description("description", request.description)
+            check.labels("labels", request.labels)
+            expire_time = (
+                check.moment("expire_time", request.expire_time) if request.HasField("expire_time") else None
+            )
+        arguments: dict[str, Any] = {
             "instance_id": request.instance_id,
             "disk_id": request.disk_id,
             "name": request.name,
+            "description": request.description,
+            "labels": dict(request.labels),
+            "expire_time": expire_time,
         }
         if request.validate_only:
             snapshot = await asyncio.to_thread(self._validations.create, **arguments)
@@ -76,9 +85,11 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
         with Checks() as check:
             check.page_size(request.page_size)
             check.resource_id("filter.instance_id", request.filter.instance_id, required=False)
+            check.resource_id("filter.disk_id", request.filter.disk_id, required=False)
             check.enum_value(
                 "filter.state", request.filter.state, instance_snapshot_pb2.InstanceSnapshot.State.values()
             )
+            narrowing = Narrowing.of(check, request.filter)
         with self._database.read() as session:
             snapshots, next_page_token = repository.list_snapshots(
                 session,
@@ -86,11 +97,37 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
                 account_id=current_caller().account_id,
                 region=self._region,
                 instance_id=request.filter.instance_id,
+                disk_id=request.filter.disk_id,
                 state=convert.state(request.filter.state),
+                narrowing=narrowing,
             )
         return pb.ListInstanceSnapshotsResponse(
             instance_snapshots=[convert.instance_snapshot(snapshot) for snapshot in snapshots],
             next_page_token=next_page_token,
+        )
+
+    def UpdateInstanceSnapshot(
+        self, request: pb.UpdateInstanceSnapshotRequest, context: Any
+    ) -> pb.UpdateInstanceSnapshotResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("instance_snapshot.id", request.instance_snapshot.id)
+            changes = updates.changes(
+                check,
+                "instance_snapshot",
+                request.instance_snapshot,
+                request.update_mask,
+                updates.EXPIRING,
+            )
+        return self._mutations.direct(
+            request,
+            request.instance_snapshot.id,
+            lambda session: pb.UpdateInstanceSnapshotResponse(
+                instance_snapshot=convert.instance_snapshot(
+                    self._service.update(session, request.instance_snapshot.id, changes)
+                )
+            ),
+            pb.UpdateInstanceSnapshotResponse,
         )
 
     async def RollbackInstanceSnapshot(
@@ -99,9 +136,12 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
         with Checks() as check:
             check.request_id(request.request_id)
             check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+            twice = [disk_id for disk_id, times in Counter(request.disk_ids).items() if times > 1]
+            check.that(not twice, "disk_ids", f"has {', '.join(twice)} more than once")
+        disk_ids = list(request.disk_ids)
         if request.validate_only:
             snapshot, untouched = await asyncio.to_thread(
-                self._validations.roll_back, request.instance_snapshot_id
+                self._validations.roll_back, request.instance_snapshot_id, disk_ids
             )
             return pb.RollbackInstanceSnapshotResponse(
                 instance_snapshot=convert.instance_snapshot(snapshot), untouched_disk_ids=untouched
@@ -109,7 +149,7 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
         return await self._mutations.saga(
             request,
             lambda session, operation_id: self._service.roll_back(
-                session, operation_id, request.instance_snapshot_id
+                session, operation_id, request.instance_snapshot_id, disk_ids
             ),
             pb.RollbackInstanceSnapshotResponse,
         )
@@ -144,6 +184,25 @@ class InstanceSnapshotServicer(instance_snapshot_service_pb2_grpc.InstanceSnapsh
                 check.that(times == 1, "instance_snapshot_ids", f"has {each!r} {times} times")
         outcomes = await self._mutations.batch(request, ids, self._delete_one_of_many)
         return pb.BatchDeleteInstanceSnapshotsResponse(results=[convert.result(each) for each in outcomes])
+
+    async def CopyInstanceSnapshot(
+        self, request: pb.CopyInstanceSnapshotRequest, context: Any
+    ) -> pb.CopyInstanceSnapshotResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+            check.destination("destination_region", request.destination_region, here=self._region)
+            check.name("name", request.name, required=False)
+        return await self._mutations.saga(
+            request,
+            lambda session, _operation_id: self._service.copy(
+                session,
+                request.instance_snapshot_id,
+                destination_region=request.destination_region,
+                name=request.name,
+            ),
+            pb.CopyInstanceSnapshotResponse,
+        )
 
     def _delete_one_of_many(
         self, session: Session, operation_id: str, instance_snapshot_id: str

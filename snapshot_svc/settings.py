@@ -16,3 +16,6 @@ class Settings(ServiceSettings):
     deadline_seconds: float = Field(
         default=30.0, gt=0, description="from the request to the point of no return; past it a saga is undone"
     )
+    round_seconds: float = Field(
+        default=5.0, gt=0, description="how often the service looks for instance snapshots that expire"
+    )

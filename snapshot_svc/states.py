@@ -8,9 +8,7 @@ import enum
 
 
 class State(enum.StrEnum):
-    CREATING = (
-        "CREATING"  # → AVAILABLE; ERROR when a member fails after the moment; gone when refused before it
-    )
+    CREATING = "CREATING"  # → AVAILABLE; ERROR when a member fails after the moment; gone when refused before it, or not received
     AVAILABLE = "AVAILABLE"  # → ROLLING_BACK, DELETING
     ROLLING_BACK = "ROLLING_BACK"  # → AVAILABLE, ERROR_ROLLBACK
     DELETING = "DELETING"  # → gone
@@ -19,4 +17,7 @@ class State(enum.StrEnum):
 
 
 CAN_ROLL_BACK = (State.AVAILABLE, State.ERROR_ROLLBACK)
+"""spec.md: "Even after rollback, Instance Snapshots can still be used for further rollback operations." """
+CAN_BE_COPIED = (State.AVAILABLE, State.ROLLING_BACK, State.ERROR_ROLLBACK)
+"""Where every member is AVAILABLE. It is not held meanwhile: its members are, by disk_svc."""
 CAN_BE_DELETED = (State.AVAILABLE, State.ERROR, State.ERROR_ROLLBACK)

@@ -2,9 +2,9 @@
 change nothing. There is no row, no operation and no event; the next moment may answer otherwise.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from snapshot_svc.clients import Disks, Instances, instance_of
@@ -37,8 +37,18 @@ class Validations:
         self._disks = disks
         self._region = region
 
-    def create(self, *, instance_id: str, disk_id: str, name: str) -> InstanceSnapshot:
+    def create(
+        self,
+        *,
+        instance_id: str,
+        disk_id: str,
+        name: str,
+        description: str,
+        labels: Mapping[str, str],
+        expire_time: datetime | None,
+    ) -> InstanceSnapshot:
         """The snapshot that there would be, as a row that is in no table."""
+        self._service.check_expiry(expire_time)
 
         def ask(run: Run) -> InstanceSnapshot:
             if disk_id:
@@ -46,26 +56,32 @@ class Validations:
             found = create.lease_instance(self._instances, self._disks, run, validate_only=True)
             return InstanceSnapshot(
                 name=found["name"],
+                description=description,
+                labels=labels,
                 account_id=run.account_id,
                 region=self._region,
                 instance_id=instance_of(run),
+                expire_time=expire_time,
                 members=[Member(**member) for member in self._disks.check_point(run)],
             )
 
         arguments = {"instance_id": instance_id, "disk_id": disk_id, "name": name}
         return self._ask(ask, "create_instance_snapshot", arguments)
 
-    def roll_back(self, instance_snapshot_id: str) -> tuple[InstanceSnapshot, list[str]]:
+    def roll_back(
+        self, instance_snapshot_id: str, disk_ids: Collection[str]
+    ) -> tuple[InstanceSnapshot, list[str]]:
         """The snapshot as it is, and the disks that would be left alone."""
         with self._database.read() as session:
             snapshot = self._service.check_roll_back(session, instance_snapshot_id)
+        arguments = rollback_arguments(snapshot, disk_ids)
 
         def ask(run: Run) -> list[str]:
             rollback.lease_instance(self._instances, self._disks, run, validate_only=True)
             untouched: list[str] = self._disks.check_rollback(run)["untouched_disk_ids"]
             return untouched
 
-        return snapshot, self._ask(ask, "roll_back_instance_snapshot", rollback_arguments(snapshot))
+        return snapshot, self._ask(ask, "roll_back_instance_snapshot", arguments)
 
     def _ask(self, ask: Callable[[Run], Answer], kind: str, arguments: Mapping[str, Any]) -> Answer:
         # The id of an operation that is not: participants neither keep nor look up the key of what they only validate.

@@ -1,16 +1,19 @@
 """Where the three services are.
 
-Kept free of grpc, so that the root command can resolve addresses before any command has been imported.
+Kept free of grpc, so that the root command can note what its caller chose before any command has been imported.
 """
 
 import enum
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
 DEFAULT_FOLDER = Path("var")
+DEFAULT_REGION = "local"
+FOLDERS_OF_ITS_OWN = frozenset({"logs", "store"})
+"""What a deployment keeps in its folder, where the folders of other regions are too."""
 
 
 class Service(enum.StrEnum):
@@ -78,21 +81,23 @@ DEFAULT_PORTS = {
 DEFAULT_ADDRESSES = Addresses.on_loopback(DEFAULT_PORTS)
 
 
-def find_addresses(chosen: Mapping[Service, str | None], environment: Mapping[str, str]) -> Addresses:
-    """Each address from the first that has it: the caller's choice, addresses.json, the default port.
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What a caller of the command line has chosen; empty where nothing."""
 
-    The environment names what has no option of its own: the folder, and the internal addresses that only `doctor`
-    asks.
+    region: str = ""
+    public: Mapping[Service, str] = field(default_factory=dict)
+
+
+def folder_of(folder: Path, region: str) -> Path:
+    """Where a region keeps everything: the one that is there without a name in the folder itself, any other under it. So
+    who starts with one region gives it a neighbour later, and finds everything again.
     """
-    folder = Path(environment.get("STILLPOINT_DIR") or DEFAULT_FOLDER)
-    fallback = Addresses.read(folder) or DEFAULT_ADDRESSES
-    return Addresses(
-        **{
-            service.value: Endpoint(
-                public=chosen.get(service) or fallback.of(service).public,
-                internal=environment.get(f"STILLPOINT_{service.name}_INTERNAL")
-                or fallback.of(service).internal,
-            )
-            for service in Service
-        }
-    )
+    return folder if region == DEFAULT_REGION else folder / region
+
+
+def running_regions(folder: Path) -> dict[str, Addresses]:
+    """The regions whose `stillpoint up` runs on that folder."""
+    names = [DEFAULT_REGION, *sorted(file.parent.name for file in folder.glob("*/addresses.json"))]
+    found = {name: Addresses.read(folder_of(folder, name)) for name in names}
+    return {name: addresses for name, addresses in found.items() if addresses is not None}

@@ -5,6 +5,7 @@ effect, however often the first answer was lost. gRPC's own retry policy cannot 
 when to come back) from a full quota, which no waiting mends: both are RESOURCE_EXHAUSTED. Hence an interceptor.
 """
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,14 +16,16 @@ import typer
 
 from stillpoint.compute.v1.account_service_pb2_grpc import AccountServiceStub
 from stillpoint.compute.v1.instance_service_pb2_grpc import InstanceServiceStub
+from stillpoint.disk.v1.auto_snapshot_policy_service_pb2_grpc import AutoSnapshotPolicyServiceStub
 from stillpoint.disk.v1.block_service_pb2_grpc import BlockServiceStub
 from stillpoint.disk.v1.disk_service_pb2_grpc import DiskServiceStub
 from stillpoint.disk.v1.disk_snapshot_service_pb2_grpc import DiskSnapshotServiceStub
 from stillpoint.operation.v1.event_service_pb2_grpc import EventServiceStub
 from stillpoint.operation.v1.operation_service_pb2_grpc import OperationServiceStub
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2_grpc import InstanceSnapshotServiceStub
-from stillpoint_cli.addresses import Addresses, Service
+from stillpoint_cli.addresses import Addresses, Chosen, Service
 from stillpoint_cli.errors import Unreachable, retry_delay_seconds, unpack_details
+from stillpoint_cli.regions import find_addresses
 
 # Longer than any answer takes that is still coming: fixing a snapshot's moment has a deadline of 30 s.
 DEADLINE_SECONDS = 60.0
@@ -47,10 +50,10 @@ class Connections:
     @classmethod
     def of(cls, context: typer.Context) -> "Connections":
         """The connections of the running command, closed when it ends."""
-        addresses = context.find_object(Addresses)
-        if addresses is None:
-            raise RuntimeError("the root command sets the addresses")
-        connections = cls(addresses)
+        chosen = context.find_object(Chosen)
+        if chosen is None:
+            raise RuntimeError("the root command notes what was chosen")
+        connections = cls(find_addresses(chosen, os.environ))
         context.call_on_close(connections.close)
         return connections
 
@@ -79,6 +82,10 @@ class Connections:
     @property
     def disk_snapshots(self) -> DiskSnapshotServiceStub:
         return DiskSnapshotServiceStub(self.public(Service.DISK))
+
+    @property
+    def policies(self) -> AutoSnapshotPolicyServiceStub:
+        return AutoSnapshotPolicyServiceStub(self.public(Service.DISK))
 
     @property
     def blocks(self) -> BlockServiceStub:

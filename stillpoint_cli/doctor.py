@@ -20,7 +20,7 @@ from stillpoint.compute.v1.participant_service_pb2_grpc import (
 )
 from stillpoint.disk.v1 import participant_service_pb2 as disk_pb2
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
-from stillpoint.disk.v1.disk_snapshot_service_pb2 import ListDiskSnapshotsRequest
+from stillpoint.disk.v1.disk_snapshot_service_pb2 import GetDiskSnapshotRequest, ListDiskSnapshotsRequest
 from stillpoint.disk.v1.disk_snapshot_service_pb2_grpc import DiskSnapshotServiceStub
 from stillpoint.disk.v1.participant_service_pb2_grpc import ParticipantServiceStub as DiskParticipantStub
 from stillpoint.operation.v1.operation_pb2 import Operation
@@ -44,6 +44,7 @@ MANY_ATTEMPTS = 10
 _IN_PROGRESS = frozenset(
     {InstanceSnapshot.STATE_CREATING, InstanceSnapshot.STATE_ROLLING_BACK, InstanceSnapshot.STATE_DELETING}
 )
+_HELD_SNAPSHOTS = frozenset({"snapshot", "import"})
 
 
 ResponseT = TypeVar("ResponseT")
@@ -127,6 +128,7 @@ class _Asker:
         }
         self.is_live = lru_cache(maxsize=1000)(self._is_live)
         self.instance_snapshot = lru_cache(maxsize=1000)(self._instance_snapshot)
+        self.disk_snapshot = lru_cache(maxsize=1000)(self._disk_snapshot)
 
     def _is_live(self, operation_id: str) -> bool:
         owner = owner_of(operation_id)
@@ -140,6 +142,11 @@ class _Asker:
         request = GetInstanceSnapshotRequest(instance_snapshot_id=instance_snapshot_id)
         response = _unless_missing(lambda: self.instance_snapshots.GetInstanceSnapshot(request))
         return response.instance_snapshot if response is not None else None
+
+    def _disk_snapshot(self, snapshot_id: str) -> DiskSnapshot | None:
+        request = GetDiskSnapshotRequest(snapshot_id=snapshot_id)
+        response = _unless_missing(lambda: self.disk_snapshots.GetDiskSnapshot(request))
+        return response.snapshot if response is not None else None
 
 
 def _unless_missing(call: Callable[[], ResponseT]) -> ResponseT | None:
@@ -170,7 +177,16 @@ def _look_at_holds(ask: _Asker) -> _Look:
         lambda page: page.holds,
     )
     for hold in holds:
-        yield _suspect_hold(ask, HOLDS, hold.kind, hold.resource_id, hold.operation_id)
+        elsewhere = _is_held_for_another_region(ask, hold)
+        yield () if elsewhere else _suspect_hold(ask, HOLDS, hold.kind, hold.resource_id, hold.operation_id)
+
+
+def _is_held_for_another_region(ask: _Asker, hold: disk_pb2.Hold) -> bool:
+    """By an operation that is not to be seen here: what becomes of it is for the doctor of that region to say. Of all that
+    is held these are the snapshots that are copied to this region.
+    """
+    snapshot = ask.disk_snapshot(hold.resource_id) if hold.kind in _HELD_SNAPSHOTS else None
+    return snapshot is not None and hold.operation_region not in ("", snapshot.region)
 
 
 def _suspect_hold(
@@ -195,7 +211,8 @@ def _look_at_disk_snapshots(ask: _Asker) -> _Look:
 
 def _suspect_membership(ask: _Asker, snapshot: DiskSnapshot) -> Iterator[Finding]:
     whole_id = snapshot.instance_snapshot_id
-    if not whole_id or ask.is_live(snapshot.operation_id):
+    arrives = snapshot.state == DiskSnapshot.STATE_CREATING and snapshot.source_region
+    if not whole_id or arrives or ask.is_live(snapshot.operation_id):
         return
     whole = ask.instance_snapshot(whole_id)
     if whole is None:
@@ -220,7 +237,7 @@ def _look_at_instance_snapshots(ask: _Asker) -> _Look:
 
 
 def _suspect_instance_snapshot(ask: _Asker, snapshot: InstanceSnapshot) -> Iterator[Finding]:
-    if ask.is_live(snapshot.operation_id):
+    if ask.is_live(snapshot.operation_id) or _is_received(snapshot):
         return
     if snapshot.state in _IN_PROGRESS:
         state = enum_name(InstanceSnapshot.State.Name, snapshot.state, "STATE_")
@@ -246,6 +263,11 @@ def _suspect_instance_snapshot(ask: _Asker, snapshot: InstanceSnapshot) -> Itera
         else:
             continue
         yield Finding(INSTANCE_SNAPSHOTS, member.snapshot_id, "", problem)
+
+
+def _is_received(snapshot: InstanceSnapshot) -> bool:
+    """An operation of another region works on it, and nobody here can tell whether it is live."""
+    return bool(snapshot.source_region) and snapshot.state == InstanceSnapshot.STATE_CREATING
 
 
 def _look_at_operations(ask: _Asker) -> _Look:

@@ -66,16 +66,24 @@ def _explain_call(call: grpc.Call) -> str:
             "the service did not answer in time. What it has accepted goes on behind: "
             "`stillpoint operation list --unfinished` shows it."
         )
-    reason = next(
-        (info.reason for info in details if isinstance(info, error_details_pb2.ErrorInfo)), code.name
-    )
-    summary = _sum_up(text or code.name, reason, list(_things_in_the_way(details)))
+    summary = _sum_up(text or code.name, _reason(details) or code.name, list(_things_in_the_way(details)))
     return "\n".join([summary, *(f"  {hint}" for hint in _hints(details))])
 
 
 def code_of(error: Exception) -> grpc.StatusCode | None:
     """The status of a failed call. What grpc raises is a Call besides an RpcError, which its types do not say."""
     return error.code() if isinstance(error, grpc.Call) else None
+
+
+def reason_of(error: Exception) -> str:
+    """The reason that a service gave; empty when none did."""
+    return _reason(unpack_details(error)) if isinstance(error, grpc.Call) else ""
+
+
+def obstacles_of(error: Exception) -> list[str]:
+    """Everything that stood in the way of a call, a sentence each; what else went wrong, as one."""
+    things = list(_things_in_the_way(unpack_details(error))) if isinstance(error, grpc.Call) else []
+    return things or [explain(error) or str(error)]
 
 
 def unpack_details(call: grpc.Call) -> Iterator[Message]:
@@ -116,6 +124,10 @@ def _sum_up(message: str, reason: str, things: Sequence[str]) -> str:
     return (
         f"{message}{shown}" if len(things) < 2 else f"{len(things)} things stand in the way{shown}{bullets}"
     )
+
+
+def _reason(details: Iterable[Message]) -> str:
+    return next((info.reason for info in details if isinstance(info, error_details_pb2.ErrorInfo)), "")
 
 
 def _things_in_the_way(details: Iterable[Message]) -> Iterator[str]:

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Iterator
-from typing import Annotated
+from contextlib import ExitStack
+from typing import Annotated, Self
 
 import grpc
 import typer
+from rich.progress import Progress, TaskID
 
 from stillpoint.operation.v1.operation_pb2 import Operation
 from stillpoint.operation.v1.operation_service_pb2 import GetOperationRequest, WatchOperationRequest
 from stillpoint_cli.addresses import Service
+from stillpoint_cli.bars import byte_bar
 from stillpoint_cli.connections import PAUSES_SECONDS, Connections
 from stillpoint_cli.errors import Failure, OperationFailed, code_of
 from stillpoint_cli.output import live
@@ -62,11 +65,44 @@ def watch(connections: Connections, operation_id: str) -> Iterator[Operation]:
 def wait_for(connections: Connections, operation_id: str) -> Operation:
     """The operation at rest, SUCCEEDED. Raises OperationFailed when it was undone."""
     last = Operation(id=operation_id)
-    with live().status(f"{operation_id} …") as status:
+    with _Line(f"{operation_id} …") as line:
         for last in watch(connections, operation_id):
-            again = f" (tried {last.attempts} times: {last.error.message})" if last.attempts > 1 else ""
-            undoing = "undoing " if last.state == Operation.STATE_COMPENSATING else ""
-            status.update(f"{last.kind}: {undoing}{last.current_step}{again}")
+            line.show(last)
     if last.state == Operation.STATE_FAILED:
         raise OperationFailed(last)
     return last
+
+
+class _Line:
+    """One line that says how far an operation is: a spinner, and a bar from when it has progress to show."""
+
+    def __init__(self, title: str) -> None:
+        self._status = live().status(title)
+        self._bar: tuple[Progress, TaskID] | None = None
+        self._shown = ExitStack()
+
+    def __enter__(self) -> Self:
+        self._shown.enter_context(self._status)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.close()
+
+    def show(self, operation: Operation) -> None:
+        again = (
+            f" (tried {operation.attempts} times: {operation.error.message})"
+            if operation.attempts > 1
+            else ""
+        )
+        undoing = "undoing " if operation.state == Operation.STATE_COMPENSATING else ""
+        step = f"{undoing}{operation.current_step}{again}"
+        if not operation.HasField("progress"):
+            self._status.update(f"{operation.kind}: {step}")
+            return
+        if self._bar is None:
+            # A terminal has one line that moves.
+            self._shown.close()
+            bar = self._shown.enter_context(byte_bar(goes=True))
+            self._bar = bar, bar.add_task(step, total=operation.progress.total_bytes)
+        bar, task = self._bar
+        bar.update(task, description=step, completed=operation.progress.completed_bytes)

@@ -1,17 +1,19 @@
 """The three services as processes on this machine: what `stillpoint up`, the demo and the tests run.
 
 One deployment owns its folder, by a lock that the operating system drops with its process. It starts and stops the
-three together; in between a service can be killed and restarted, on the same ports and the same data.
+three together; in between a service can be killed and restarted, on the same ports and the same data. Deployments of
+several regions stand side by side, each in a folder of its own, and know each other by the addresses they are given.
 """
 
 import fcntl
+import json
 import os
 import random
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -19,7 +21,7 @@ from typing import IO, Any, Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from stillpoint_cli.addresses import DEFAULT_PORTS, Addresses, Endpoint, Service
+from stillpoint_cli.addresses import DEFAULT_PORTS, DEFAULT_REGION, Addresses, Endpoint, Service
 from stillpoint_cli.errors import Failure
 
 START_SECONDS = 30.0
@@ -34,16 +36,23 @@ class LocalDeployment:
         self,
         folder: Path,
         *,
+        region: str = DEFAULT_REGION,
+        addresses: Addresses | None = None,
+        peers: Mapping[str, Addresses] | None = None,
         free_ports: bool = False,
         environment: Mapping[str, str] | None = None,
         service_environment: Mapping[Service, Mapping[str, str]] | None = None,
         modules: Mapping[Service, str] | None = None,
     ) -> None:
-        """`environment` adds settings for all three services to this process's own; `service_environment` those of one,
-        over what the deployment sets itself (a database elsewhere); `modules` names the module to run as a service where
-        that is not the service's own (a composition root of somebody else's).
+        """It serves at `addresses`; where there are none, on free ports or the default ones. `peers` are the addresses of
+        other regions. `environment` adds settings for all three services to this process's own; `service_environment`
+        those of one, over what the deployment sets itself (a database elsewhere); `modules` names the module to run as a
+        service where that is not the service's own (a composition root of somebody else's).
         """
         self.folder = folder.resolve()
+        self.region = region
+        self._peers = dict(peers or {})
+        self._chosen = addresses
         self._modules = {service: service.module for service in Service} | dict(modules or {})
         self._free_ports = free_ports
         self._environment = dict(environment or {})
@@ -74,8 +83,7 @@ class LocalDeployment:
         (self.folder / "logs").mkdir(exist_ok=True)
         self._lock = _lock_folder(self.folder)
         try:
-            ports = _free_ports() if self._free_ports else DEFAULT_PORTS
-            self._addresses = Addresses.on_loopback(ports)
+            self._addresses = self._chosen or addresses_for(1, free_ports=self._free_ports)[0]
             for service in Service:
                 _must_be_free(service, self._addresses.of(service))
             for service in Service:
@@ -167,6 +175,7 @@ class LocalDeployment:
     def _settings(self, service: Service) -> dict[str, str]:
         endpoint = self.addresses.of(service)
         settings = {
+            "REGION": self.region,
             "DATABASE_URL": f"sqlite:///{self.folder / f'{service}.db'}",
             "PUBLIC_ADDRESS": endpoint.public,
             "INTERNAL_ADDRESS": endpoint.internal,
@@ -178,6 +187,9 @@ class LocalDeployment:
             settings["DISK_ADDRESS"] = self.addresses.disk.internal
         if service is Service.SNAPSHOT:
             settings["COMPUTE_ADDRESS"] = self.addresses.compute.internal
+        if service is not Service.COMPUTE:
+            peers = {region: addresses.of(service).internal for region, addresses in self._peers.items()}
+            settings["PEERS"] = json.dumps(peers)
         return {f"STILLPOINT_{name}": value for name, value in settings.items()}
 
     def _wait_until_serving(self, service: Service, deadline: float) -> None:
@@ -200,6 +212,22 @@ class LocalDeployment:
         raise Failure(
             f"{service.module} did not serve within {START_SECONDS:g} s; see {self.log_path(service)}"
         )
+
+
+def addresses_for(regions: int, *, free_ports: bool) -> list[Addresses]:
+    """For so many deployments side by side: the default ports, those 100 above them, and so on; or any that are free."""
+    if free_ports:
+        ports = _free_ports()
+        each = [{service: (next(ports), next(ports)) for service in Service} for _ in range(regions)]
+    else:
+        each = [
+            {
+                service: (public + above, internal + above)
+                for service, (public, internal) in DEFAULT_PORTS.items()
+            }
+            for above in range(0, 100 * regions, 100)
+        ]
+    return [Addresses.on_loopback(ports_of_one) for ports_of_one in each]
 
 
 def _lock_folder(folder: Path) -> IO[str]:
@@ -226,17 +254,12 @@ def _must_be_free(service: Service, endpoint: Endpoint) -> None:
             )
 
 
-def _free_ports() -> dict[Service, tuple[int, int]]:
+def _free_ports() -> Iterator[int]:
+    """Each another one."""
     # From below the range that the system takes for outgoing connections (32768 and up): a port that is free now
     # cannot become the near end of somebody's connection before its service has bound it.
-    candidates = (
-        port for port in iter(lambda: random.randrange(20000, 32000), None) if _is_free(port, "127.0.0.1")
-    )
-    chosen: set[int] = set()
-    while len(chosen) < 2 * len(Service):
-        chosen.add(next(candidates))
-    ports = iter(chosen)
-    return {service: (next(ports), next(ports)) for service in Service}
+    candidates = random.sample(range(20000, 32000), 12000)
+    return (port for port in candidates if _is_free(port, "127.0.0.1"))
 
 
 def _is_free(port: int, host: str) -> bool:

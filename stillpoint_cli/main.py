@@ -5,19 +5,19 @@ line from here and nothing else, which is what keeps `stillpoint --help` quick.
 """
 
 import importlib
-import os
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from stillpoint_cli.addresses import Service, find_addresses
+from stillpoint_cli.addresses import Chosen, Service
 
 COMMANDS = {
     "up": "Run the three services on this machine.",
-    "instance": "Machines: create, list, start, stop, attach disks, delete.",
+    "instance": "Machines: create, list, update, start, stop, attach disks, delete.",
     "disk": "Disks: create, import, export, snapshot, delete.",
     "snapshot": "Snapshots of whole machines: create, roll back, delete.",
+    "policy": "Automatic snapshots: of which disks, when, and how long they are kept.",
     "operation": "What runs behind a request: list, show, watch, retry.",
     "events": "List what happened, newest first.",
     "account": "The standing of an account: show it, set it.",
@@ -78,6 +78,14 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def find_services(
     ctx: typer.Context,
+    region: Annotated[
+        str,
+        typer.Option(
+            metavar="REGION",
+            envvar="STILLPOINT_REGION",
+            help="Which region, where `up` runs several of them.",
+        ),
+    ] = "",
     compute: Annotated[
         str | None,
         typer.Option(metavar="HOST:PORT", envvar="STILLPOINT_COMPUTE", help="Where compute_svc is."),
@@ -103,5 +111,5 @@ def find_services(
     The other commands find them by the options below or, without those, by the file that `up` leaves in its folder
     ($STILLPOINT_DIR, else ./var), else on the default ports.
     """
-    chosen = {Service.COMPUTE: compute, Service.DISK: disk, Service.SNAPSHOT: snapshot}
-    ctx.obj = find_addresses(chosen, os.environ)
+    public = {Service.COMPUTE: compute, Service.DISK: disk, Service.SNAPSHOT: snapshot}
+    ctx.obj = Chosen(region, {service: address for service, address in public.items() if address})

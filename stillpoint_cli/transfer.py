@@ -15,21 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-
 from stillpoint.disk.v1.block_service_pb2 import Extent, ReadBlocksRequest, WriteBlocksRequest
 from stillpoint.disk.v1.disk_service_pb2 import GetDiskRequest
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import GetDiskSnapshotRequest
+from stillpoint_cli.bars import byte_bar
 from stillpoint_cli.connections import Connections
 from stillpoint_cli.errors import Failure
-from stillpoint_cli.output import live
 from stillpoint_cli.values import format_duration, format_size
 from svckit.memory import keep_large_buffers
 
@@ -202,13 +193,6 @@ def data_runs(data: bytes) -> Iterator[tuple[int, bytes]]:
 @contextmanager
 def _progress(title: str, size_bytes: int, *, show: bool) -> Iterator[Callable[[int], None]]:
     # The title is the file's name alone: with an id beside it the figures do not fit into 80 columns.
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(binary_units=True),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=live(), disable=not show or not live().is_terminal) as progress:
+    with byte_bar(show=show) as progress:
         task = progress.add_task(title, total=size_bytes)
         yield lambda done: progress.update(task, completed=done)

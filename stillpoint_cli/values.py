@@ -1,12 +1,15 @@
 """Sizes, times and durations, as a person writes and reads them."""
 
 import re
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
 _UNITS = {"": 0, "b": 0, "kib": 1, "mib": 2, "gib": 3, "tib": 4}
+_SPAN = re.compile(r"(\d+)([smhd])")
+_SPAN_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_TIME_OF_DAY = re.compile(r"\d\d:\d\d(:\d\d)?")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-z]*)", re.IGNORECASE)
 
 
@@ -39,6 +42,41 @@ def format_time(time: Timestamp, now: datetime | None = None) -> str:
     local = time.ToDatetime(UTC).astimezone()
     today = (now or datetime.now(UTC)).astimezone().date()
     return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
+
+
+def parse_moment(text: str, now: datetime | None = None) -> Timestamp:
+    """`90s`, `15m`, `2h` or `3d` ago; `14:30`, of today; `2026-05-04`, with a time of day and a zone or without: local.
+
+    Raises ValueError with a sentence for the user.
+    """
+    try:
+        return _moment(text.strip(), now or datetime.now(UTC), direction=-1)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{text!r} is not a moment: write 15m, 2h or 3d (ago), 14:30 or 2026-05-04 14:30"
+        ) from error
+
+
+def parse_end(text: str, now: datetime | None = None) -> Timestamp:
+    """`90s`, `12h` or `7d` from now; otherwise as `parse_moment`. Raises ValueError with a sentence for the user."""
+    try:
+        return _moment(text.strip(), now or datetime.now(UTC), direction=1)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(
+            f"{text!r} is no end: write 12h or 7d (from now), 18:00 or 2026-12-31 18:00"
+        ) from error
+
+
+def _moment(text: str, now: datetime, *, direction: int) -> Timestamp:
+    if span := _SPAN.fullmatch(text):
+        found = now + direction * timedelta(**{_SPAN_UNITS[span[2]]: int(span[1])})
+    elif _TIME_OF_DAY.fullmatch(text):
+        found = datetime.fromisoformat(f"{now.astimezone():%Y-%m-%d} {text}").astimezone()
+    else:
+        found = datetime.fromisoformat(text).astimezone()
+    moment = Timestamp()
+    moment.FromDatetime(found.astimezone(UTC))
+    return moment
 
 
 def format_duration(seconds: float) -> str:

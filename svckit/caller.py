@@ -1,5 +1,9 @@
-"""Who asks, for the length of a request. Without authentication that is always LOCAL, and nothing sets another."""
+"""Who asks, for the length of a request: without authentication always LOCAL. What a service does by itself it does as a
+caller of its own, for the account whose row it works on.
+"""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -20,3 +24,12 @@ _current: ContextVar[Caller] = ContextVar("caller", default=LOCAL)
 
 def current_caller() -> Caller:
     return _current.get()
+
+
+@contextmanager
+def acting_as(caller: Caller) -> Iterator[None]:
+    token = _current.set(caller)
+    try:
+        yield
+    finally:
+        _current.reset(token)

@@ -5,7 +5,8 @@ INTERNAL included)." A definite no is one that a Stillpoint service put its name
 RetryInfo, and a code that cannot also mean "it may have happened".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -59,8 +60,15 @@ def patience_seconds(deadline: datetime | None, at_most: float) -> float:
 
 def call(method: Callable[..., Response], request: Any, *, timeout_seconds: float) -> Response:
     """Raises Refusal for a definite no, and Unanswered for everything else."""
-    try:
+    with told_apart():
         return method(request, timeout=timeout_seconds)
+
+
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """The same for a block that makes its call itself: a stream."""
+    try:
+        yield
     except grpc.RpcError as error:
         status = rpc_status.from_call(error)  # type: ignore[arg-type] # what a stub raises is a Call too
         refusal = Refusal.from_status(status) if status is not None else None

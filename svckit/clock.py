@@ -1,8 +1,12 @@
 """Time as the services keep it: aware, UTC, microseconds."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
+
+Clock = Callable[[], datetime]
+"""For what waits for hours and days: its tests cannot wait, and give it another than `utc_now`."""
 
 
 def utc_now() -> datetime:

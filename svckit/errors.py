@@ -7,6 +7,7 @@ Refusal
 ├── OperationNotFound     NOT_FOUND
 ├── OperationEnded        FAILED_PRECONDITION
 ├── StepWithdrawn         ABORTED              a step that comes after its undo
+├── RegionNotFound        NOT_FOUND
 ├── Overloaded            RESOURCE_EXHAUSTED   with RetryInfo
 ├── DependencyUnavailable UNAVAILABLE
 └── what each service adds in its own errors.py
@@ -250,6 +251,18 @@ class Overloaded(Refusal):
     def __init__(self) -> None:
         super().__init__(
             "the service holds as many requests as it can carry", retry_after_seconds=self.RETRY_AFTER_SECONDS
+        )
+
+
+class RegionNotFound(Refusal):
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "REGION_NOT_FOUND"
+
+    def __init__(self, region: str, known: Sequence[str]) -> None:
+        knows = f"; the settings know {', '.join(known)}" if known else "; the settings know no peer"
+        super().__init__(
+            f"region {region} is not known here{knows}",
+            metadata={"region": region, "known_regions": ",".join(known)},
         )
 
 

@@ -3,14 +3,15 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 from sqlalchemy.orm import Session
 
-from svckit.caller import Caller, current_caller
+from svckit.caller import Caller, acting_as, current_caller
 from svckit.errors import DependencyUnavailable, Refusal
 from svckit.ids import new_id
 from svckit.saga import SagaEngine, journal, requests
@@ -30,6 +31,10 @@ class SagaStart:
     kind: str
     resource_id: str
     arguments: Mapping[str, Any]
+
+
+Admission = Callable[[Session, str], SagaStart]
+"""Given the operation's id, writes the resource's rows, and refuses by raising."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,18 +71,27 @@ class Mutations:
         caller = current_caller()
         with self._database.write() as session:
             earlier = requests.remember(
-                session, account_id=caller.account_id, request=request, operation_id=""
+                session,
+                account_id=caller.account_id,
+                region=self._engine.region,
+                request=request,
+                operation_id="",
             )
             if earlier is not None:
                 assert earlier.answer is not None  # written by the transaction that wrote the row
                 return response.FromString(earlier.answer)
             answer = change(session)
             requests.keep_answer(
-                session, account_id=caller.account_id, request=request, answer=answer.SerializeToString()
+                session,
+                account_id=caller.account_id,
+                region=self._engine.region,
+                request=request,
+                answer=answer.SerializeToString(),
             )
             journal.add_event(
                 session,
                 account_id=caller.account_id,
+                region=self._engine.region,
                 actor=caller.subject,
                 type=_event_type(request),
                 resource_id=resource_id,
@@ -101,6 +115,25 @@ class Mutations:
                 return response.FromString(await self._answer(operation_id, changed, look_first=False))
         with self._engine.notices.subscribe(accepted_id) as changed:
             return response.FromString(await self._answer(accepted_id, changed, look_first=True))
+
+    @contextmanager
+    def unasked(self, caller: Caller) -> Iterator[tuple[Session, Callable[[Admission], str]]]:
+        """One transaction in which the service begins sagas by itself, as `caller`: for nobody's request, so that nobody
+        waits for their answers. Gives the session, and what accepts a saga in it and returns its operation's id; they run
+        when the transaction has committed, and none does when it is refused.
+        """
+        sagas: list[Saga] = []
+        with acting_as(caller), self._database.write() as session:
+
+            def begin(admit: Admission) -> str:
+                operation_id = new_id(self._engine.operation_prefix)
+                start = admit(session, operation_id)
+                sagas.append(self._accept_start(session, operation_id, start, caller))
+                return operation_id
+
+            yield session, begin
+        for saga in sagas:
+            self._engine.begin(saga)
 
     async def batch(
         self,
@@ -129,7 +162,11 @@ class Mutations:
         sagas: list[Saga] = []
         with self._database.write() as session:
             earlier = requests.remember(
-                session, account_id=caller.account_id, request=request, operation_id=""
+                session,
+                account_id=caller.account_id,
+                region=self._engine.region,
+                request=request,
+                operation_id="",
             )
             if earlier is not None:
                 assert earlier.answer is not None  # written by the transaction that wrote the row
@@ -146,20 +183,12 @@ class Mutations:
                     found[item] = (item, "", refusal.to_status().SerializeToString().hex())
                     continue
                 found[item] = (item, operation_id, "")
-                sagas.append(
-                    self._engine.accept(
-                        session,
-                        start.kind,
-                        operation_id=operation_id,
-                        caller=caller,
-                        resource_id=start.resource_id,
-                        arguments=start.arguments,
-                    )
-                )
+                sagas.append(self._accept_start(session, operation_id, start, caller))
             admitted = [found[item] for item in items]
             requests.keep_answer(
                 session,
                 account_id=caller.account_id,
+                region=self._engine.region,
                 request=request,
                 answer=json.dumps(admitted).encode(),
             )
@@ -185,21 +214,27 @@ class Mutations:
         """
         with self._database.write() as session:
             earlier = requests.remember(
-                session, account_id=caller.account_id, request=request, operation_id=operation_id
+                session,
+                account_id=caller.account_id,
+                region=self._engine.region,
+                request=request,
+                operation_id=operation_id,
             )
             if earlier is not None:
                 return earlier.operation_id
-            start = admit(session, operation_id)
-            saga = self._engine.accept(
-                session,
-                start.kind,
-                operation_id=operation_id,
-                caller=caller,
-                resource_id=start.resource_id,
-                arguments=start.arguments,
-            )
+            saga = self._accept_start(session, operation_id, admit(session, operation_id), caller)
         self._engine.begin(saga)
         return operation_id
+
+    def _accept_start(self, session: Session, operation_id: str, start: SagaStart, caller: Caller) -> Saga:
+        return self._engine.accept(
+            session,
+            start.kind,
+            operation_id=operation_id,
+            caller=caller,
+            resource_id=start.resource_id,
+            arguments=start.arguments,
+        )
 
     async def _answer(self, operation_id: str, changed: asyncio.Event, *, look_first: bool) -> bytes:
         give_up = time.monotonic() + self._answer_seconds
@@ -227,7 +262,7 @@ class Mutations:
 
     def _look(self, operation_id: str) -> tuple[bytes | None, SagaState, bytes | None]:
         with self._database.read() as session:
-            saga = journal.find(session, operation_id)
+            saga = journal.find(session, operation_id, region=self._engine.region)
         assert saga is not None  # its row was committed before anybody could ask
         return saga.answer, saga.state, saga.error
 

@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import grpc
 import sqlalchemy as sa
@@ -16,7 +17,7 @@ from stillpoint.operation.v1 import (
 )
 from svckit import paging
 from svckit.caller import current_caller
-from svckit.clock import to_timestamp, utc_now
+from svckit.clock import from_timestamp, to_timestamp, utc_now
 from svckit.errors import OperationEnded, OperationNotFound, Refusal
 from svckit.saga import SagaEngine, journal
 from svckit.saga.journal import UNFINISHED, Event, Saga
@@ -26,6 +27,8 @@ from svckit.validation import Checks
 
 _LOOK_AGAIN_SECONDS = 1.0
 _STATE_PREFIX = "STATE_"
+
+_Bound = Literal["time_from", "time_before"]
 
 
 def registrations(engine: SagaEngine) -> list[Registration]:
@@ -63,7 +66,9 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             check.page_size(request.page_size)
             check.resource_id("filter.resource_id", request.filter.resource_id, required=False)
             check.enum_value("filter.state", request.filter.state, operation_pb2.Operation.State.values())
-        query = sa.select(Saga).where(Saga.account_id == current_caller().account_id)
+        query = sa.select(Saga).where(
+            Saga.account_id == current_caller().account_id, Saga.region == self._engine.region
+        )
         if request.filter.resource_id:
             query = query.where(Saga.resource_id == request.filter.resource_id)
         if request.filter.state:
@@ -105,6 +110,7 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             journal.add_event(
                 session,
                 account_id=operation.account_id,
+                region=operation.region,
                 actor=current_caller().subject,
                 type="retry_operation",
                 resource_id=operation.resource_id,
@@ -118,7 +124,7 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
         with Checks() as check:
             check.resource_id("operation_id", operation_id)
         with self._database.read() as session:
-            saga = journal.find(session, operation_id)
+            saga = journal.find(session, operation_id, region=self._engine.region)
             if saga is None or saga.account_id != current_caller().account_id:
                 raise OperationNotFound(operation_id)
             steps = journal.steps_of(session, operation_id)
@@ -145,7 +151,14 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
             create_time=to_timestamp(saga.create_time),
             update_time=to_timestamp(saga.update_time),
             end_time=to_timestamp(saga.end_time),
+            progress=progress_of(saga),
         )
+
+
+def progress_of(saga: Saga) -> operation_pb2.OperationProgress | None:
+    """None for a saga that moves no bytes, or has not begun to."""
+    progress = saga.data.get("progress")
+    return operation_pb2.OperationProgress(**progress) if progress else None
 
 
 class EventServicer(event_service_pb2_grpc.EventServiceServicer):
@@ -153,6 +166,7 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
 
     def __init__(self, engine: SagaEngine) -> None:
         self._database = engine.database
+        self._region = engine.region
 
     def ListEvents(
         self, request: event_service_pb2.ListEventsRequest, context: Any
@@ -161,21 +175,36 @@ class EventServicer(event_service_pb2_grpc.EventServiceServicer):
             check.page_size(request.page_size)
             check.resource_id("filter.resource_id", request.filter.resource_id, required=False)
             check.resource_id("filter.operation_id", request.filter.operation_id, required=False)
-        query = sa.select(Event).where(Event.account_id == current_caller().account_id)
-        if request.filter.resource_id:
-            query = query.where(Event.resource_id == request.filter.resource_id)
-        if request.filter.operation_id:
-            query = query.where(Event.operation_id == request.filter.operation_id)
+            check.line("filter.type", request.filter.type)
+            check.line("filter.actor", request.filter.actor)
+            check.moment("filter.time_from", request.filter.time_from)
+            check.moment("filter.time_before", request.filter.time_before)
         page = paging.Page.of(request, request.filter)
         with self._database.read() as session:
-            events, next_page_token = paging.fetch(session, query, Event.sequence, page)
+            events, next_page_token = journal.list_events(
+                session,
+                page,
+                account_id=current_caller().account_id,
+                region=self._region,
+                resource_id=request.filter.resource_id,
+                operation_id=request.filter.operation_id,
+                type=request.filter.type,
+                actor=request.filter.actor,
+                time_from=_moment(request.filter, "time_from"),
+                time_before=_moment(request.filter, "time_before"),
+            )
         return event_service_pb2.ListEventsResponse(
             events=[_event(event) for event in events], next_page_token=next_page_token
         )
 
 
+def _moment(event_filter: event_service_pb2.ListEventsRequest.Filter, field: _Bound) -> datetime | None:
+    """None when it is not set."""
+    return from_timestamp(getattr(event_filter, field)) if event_filter.HasField(field) else None
+
+
 def _event(event: Event) -> event_service_pb2.Event:
-    undo = "undo " if event.undo else ""
+    undo = journal.UNDO if event.undo else ""
     return event_service_pb2.Event(
         sequence=event.sequence,
         time=to_timestamp(event.time),
@@ -185,6 +214,7 @@ def _event(event: Event) -> event_service_pb2.Event:
         resource_id=event.resource_id,
         operation_id=event.operation_id,
         detail=event.detail,
+        region=event.region,
     )
 
 

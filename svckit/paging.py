@@ -7,6 +7,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol, TypeVar
 
 import sqlalchemy as sa
@@ -17,6 +18,9 @@ from svckit.errors import PageTokenInvalid
 
 DEFAULT_PAGE_SIZE = 50
 MAX_PAGE_SIZE = 500
+
+_EPOCH = datetime.fromtimestamp(0, UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 Row = TypeVar("Row")
 
@@ -80,3 +84,32 @@ def fetch(
         return rows, ""
     rows = rows[: page.size]
     return rows, page.token_after(getattr(rows[-1], key.key))
+
+
+def fetch_by_time(
+    session: Session,
+    query: sa.Select[Row],
+    time: InstrumentedAttribute[datetime],
+    key: InstrumentedAttribute[int],
+    page: Page,
+) -> tuple[Sequence[Row], str]:
+    """As `fetch`, newest first by `time`, and by the unique `key` where two times are the same."""
+    if page.after is not None:
+        query = query.where(sa.tuple_(time, key) < sa.tuple_(*_moment_and_key(page.after)))
+    rows = session.scalars(query.order_by(time.desc(), key.desc()).limit(page.size + 1)).all()
+    if len(rows) <= page.size:
+        return rows, ""
+    rows = rows[: page.size]
+    microseconds = (getattr(rows[-1], time.key) - _EPOCH) // _MICROSECOND
+    return rows, page.token_after(f"{microseconds}/{getattr(rows[-1], key.key)}")
+
+
+def _moment_and_key(after: str | int) -> tuple[datetime, int]:
+    try:
+        microseconds, key = (int(part) for part in str(after).split("/"))
+        moment = _EPOCH + microseconds * _MICROSECOND
+    except (ValueError, OverflowError) as error:
+        raise PageTokenInvalid from error
+    if not _may_be_key(key):
+        raise PageTokenInvalid
+    return moment, key

@@ -18,8 +18,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from svckit.edge import Edge
+from svckit.recurring import Recurring, repeat
 from svckit.saga import SagaEngine
-from svckit.saga.retention import purge_forever
+from svckit.saga.retention import purging
 from svckit.settings import ServiceSettings
 from svckit.startup import CannotStart
 
@@ -48,14 +49,17 @@ def run_service(
     *,
     public: Sequence[Registration],
     internal: Sequence[Registration],
+    recurring: Sequence[Recurring] = (),
     forget: Callable[[datetime], object] = lambda _before: None,
     close: Callable[[], None] = lambda: None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `forget` drops what the service keeps outside its database for repetitions; `close` runs after the last request and the last saga step, before the database
-    closes.
+    """Serve until SIGTERM or SIGINT. `recurring` is what the service does by itself meanwhile. `forget` drops what it keeps
+    outside its database for repetitions; `close` runs after the last request, the last round and the last saga step,
+    before the database closes.
     """
+    tasks = [*recurring, purging(engine.database, forget)]
     try:
-        asyncio.run(_serve(settings, engine, public, internal, forget))
+        asyncio.run(_serve(settings, engine, public, internal, tasks))
     finally:
         close()
         engine.database.dispose()
@@ -66,7 +70,7 @@ async def _serve(
     engine: SagaEngine,
     public: Sequence[Registration],
     internal: Sequence[Registration],
-    forget: Callable[[datetime], object],
+    recurring: Sequence[Recurring],
 ) -> None:
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(settings.handler_threads, thread_name_prefix="handler"))
@@ -80,7 +84,7 @@ async def _serve(
         _server(settings.requests_admitted, alive, settings.internal_address, internal),
     ]
     engine.start()
-    purging = asyncio.create_task(purge_forever(engine.database, forget))
+    rounds = asyncio.gather(*(repeat(task, stop) for task in recurring))
     for server in servers:
         await server.start()
     await alive.set("", health_pb2.HealthCheckResponse.SERVING)
@@ -90,7 +94,7 @@ async def _serve(
     _log.info("stopping")
     await alive.enter_graceful_shutdown()
     await asyncio.gather(*(server.stop(settings.shutdown_grace_seconds) for server in servers))
-    purging.cancel()
+    await rounds
     await asyncio.to_thread(engine.stop)
     _log.info("stopped")
 

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from svckit.validation import is_region_name
+
 
 def _loopback(address: str) -> str:
     """design.md §9: "Without authentication a service binds loopback only, and refuses any other address."""
@@ -20,6 +22,15 @@ def _loopback(address: str) -> str:
     return address
 
 
+def _region_name(name: str) -> str:
+    if not is_region_name(name):
+        raise ValueError(
+            f"{name!r} is not a region's name: a small letter, then up to 62 small letters, digits or hyphens"
+        )
+    return name
+
+
+RegionName = Annotated[str, AfterValidator(_region_name)]
 LoopbackAddress = Annotated[str, AfterValidator(_loopback)]
 
 
@@ -28,7 +39,10 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STILLPOINT_", frozen=True)
 
-    region: str = "local"
+    region: RegionName = "local"
+    peers: dict[RegionName, str] = Field(
+        default={}, description="the same service of other regions: JSON, region to internal address"
+    )
     database_url: str
     migrate_at_start: bool = Field(
         default=False, description="bring the database's schema up to date instead of refusing to start"

@@ -1,1 +1,3 @@
-"""The use cases of disk_svc, a room each: disks, snapshots, points, reservations, blocks, and what doctor asks."""
+"""The use cases of disk_svc, a room each: disks, snapshots, points, reservations, blocks, copies to another region
+(copies, transfer) and from one (imports), and what doctor asks.
+"""

@@ -11,6 +11,7 @@ from disk_svc.service.disks import Disks
 from disk_svc.service.realm import Realm
 from disk_svc.service.snapshots import Snapshots
 from disk_svc.states import BLOCKS_IO, SnapshotState
+from svckit.errors import Refusal
 
 PIECE_BYTES = 1 << 20
 _RANGES_AT_ONCE = 256
@@ -60,6 +61,33 @@ class RangeReader:
         return self._ranges[0] if self._ranges else None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenVolume:
+    """A volume that a stream may write to; `when_over` is what a write hears that comes after the end of that."""
+
+    store: BlockStore
+    writer: Writer
+    when_over: Refusal
+
+    @property
+    def volume_id(self) -> str:
+        return self.writer.volume_id
+
+    def write(self, extents: list[Extent]) -> Future[None]:
+        return self.store.write(self.writer, extents)
+
+    def refusal_for(self, error: store_errors.StoreError) -> Exception:
+        """What the sender sees of a write that failed."""
+        match error:
+            case store_errors.Fenced() | store_errors.UnknownVolume():
+                return self.when_over
+            case store_errors.OutOfRange():
+                with refusing():
+                    return RangeBeyondEnd(self.store.size_bytes(self.volume_id))
+            case _:
+                return refusal_for(error)
+
+
 class Blocks:
     """Use cases on bytes."""
 
@@ -85,7 +113,7 @@ class Blocks:
             raise RangeBeyondEnd(size_bytes)
         return RangeReader(self._realm.store, object_id, offset_bytes, end)
 
-    def open_writer(self, disk_id: str) -> Writer:
+    def open_writer(self, disk_id: str) -> OpenVolume:
         """The fence is taken before the row is looked at for good: a reservation that commits after that look raises the
         store's generation after it too, so what this writer sends is refused. The first look is for the answer: the
         store does not know a disk that is still being made.
@@ -94,7 +122,7 @@ class Blocks:
         with refusing():
             writer = self._realm.store.open_writer(disk_id)
         self._free_for_io(disk_id)
-        return writer
+        return OpenVolume(self._realm.store, writer, WriterFenced(disk_id))
 
     def _free_for_io(self, disk_id: str) -> Disk:
         with self._realm.database.read() as session:
@@ -102,21 +130,3 @@ class Blocks:
         if disk.task in BLOCKS_IO:
             raise DiskBusy(disk)
         return disk
-
-    def write(self, writer: Writer, extents: list[Extent]) -> Future[None]:
-        return self._realm.store.write(writer, extents)
-
-    def size_bytes(self, disk_id: str) -> int:
-        with refusing():
-            return self._realm.store.size_bytes(disk_id)
-
-
-def write_refusal(error: store_errors.StoreError, writer: Writer, size_bytes: int) -> Exception:
-    """What a client sees of a write that failed."""
-    match error:
-        case store_errors.Fenced() | store_errors.UnknownVolume():
-            return WriterFenced(writer.volume_id)
-        case store_errors.OutOfRange():
-            return RangeBeyondEnd(size_bytes)
-        case _:
-            return refusal_for(error)

@@ -4,12 +4,13 @@ Rows first, bytes second, rows last: a row with a task names the bytes before th
 them over for reclaim. What a call finds half done, after a crash, it finishes under the same key.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any
 
 from sqlalchemy.orm import Session
 
-from disk_svc import repository
 from disk_svc.errors import (
     DOMAIN,
     DiskBusy,
@@ -22,6 +23,8 @@ from disk_svc.errors import (
     refusing,
 )
 from disk_svc.models import Disk
+from disk_svc.repository import disk_rows, resource_rows, snapshot_rows
+from disk_svc.service.devices import SYSTEM_DEVICE, data_devices
 from disk_svc.service.realm import Realm, is_on
 from disk_svc.states import Attachment, Role, SnapshotState, Task
 from svckit import barrier
@@ -33,13 +36,15 @@ from svckit.mutations import SagaStart
 
 @dataclass(frozen=True, slots=True)
 class InstanceDisk:
-    """A disk to make for an instance; `size_bytes` 0 means the size of `source_snapshot_id`."""
+    """A disk to make, for an instance or alone; `size_bytes` 0 means the size of `source_snapshot_id`."""
 
     disk_id: str
     name: str
     role: Role
     size_bytes: int
     source_snapshot_id: str
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class Disks:
@@ -51,7 +56,7 @@ class Disks:
     def get(
         self, session: Session, disk_id: str, *, account_id: str | None = None, lock: bool = False
     ) -> Disk:
-        disk = repository.find_disk(
+        disk = disk_rows.find_disk(
             session,
             account_id=account_id or current_caller().account_id,
             region=self._realm.region,
@@ -74,12 +79,35 @@ class Disks:
     # By themselves
 
     def create(
-        self, session: Session, operation_id: str, *, name: str, size_bytes: int, source_snapshot_id: str
+        self,
+        session: Session,
+        operation_id: str,
+        *,
+        name: str,
+        description: str,
+        labels: Mapping[str, str],
+        size_bytes: int,
+        source_snapshot_id: str,
     ) -> SagaStart:
         account_id = current_caller().account_id
-        disk = InstanceDisk(new_id("disk"), name, Role.DATA, size_bytes, source_snapshot_id)
+        disk = InstanceDisk(
+            new_id("disk"), name, Role.DATA, size_bytes, source_snapshot_id, description, labels
+        )
         self._add(session, operation_id, account_id, [disk], instance_id="")
         return SagaStart("create_disk", disk.disk_id, {})
+
+    def update(self, session: Session, disk_id: str, changes: Mapping[str, Any]) -> Disk:
+        """What it is called and labelled: allowed in every state, because nothing depends on it."""
+        if not resource_rows.describe(
+            session,
+            Disk,
+            account_id=current_caller().account_id,
+            region=self._realm.region,
+            resource_id=disk_id,
+            changes=changes,
+        ):
+            raise DiskNotFound(disk_id)
+        return self.get(session, disk_id)
 
     def resize(self, session: Session, operation_id: str, disk_id: str, size_bytes: int) -> SagaStart:
         """spec.md: "disks in statuses such as "Snapshot in Progress" or "Resize Expansion in Progress" cannot initiate
@@ -92,7 +120,7 @@ class Disks:
         if size_bytes <= disk.size_bytes:
             refusals.append(SizeNotLarger(disk, size_bytes))
         refuse_all(refusals, DOMAIN)
-        repository.set_task(session, [disk_id], Task.RESIZING, operation_id)
+        disk_rows.set_task(session, [disk_id], Task.RESIZING, operation_id)
         return SagaStart("resize_disk", disk_id, {"size_bytes": size_bytes})
 
     def delete(self, session: Session, operation_id: str, disk_id: str) -> SagaStart:
@@ -103,7 +131,7 @@ class Disks:
         if disk.attachment != Attachment.DETACHED:
             refusals.append(DiskInState(disk, "DETACHED"))
         refuse_all(refusals, DOMAIN)
-        repository.set_task(session, [disk_id], Task.DELETING, operation_id)
+        disk_rows.set_task(session, [disk_id], Task.DELETING, operation_id)
         return SagaStart("delete_disk", disk_id, {})
 
     # For an instance, as a participant
@@ -114,12 +142,12 @@ class Disks:
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
                 self._add(session, operation_id, account_id, disks, instance_id=instance_id)
-            creating = repository.disks_with_task(session, operation_id, Task.CREATING)
+            creating = disk_rows.disks_with_task(session, operation_id, Task.CREATING)
         with refusing(key):
             for disk in creating:
                 self.create_bytes(disk)
         with self._realm.database.write() as session:
-            repository.clear_tasks(session, operation_id, Task.CREATING)
+            disk_rows.clear_tasks(session, operation_id, Task.CREATING)
 
     def withdraw_for_instance(self, key: str, disk_ids: Sequence[str]) -> None:
         with self._realm.database.write() as session:
@@ -127,7 +155,7 @@ class Disks:
         for disk_id in disk_ids:
             self._realm.store.delete_volume(disk_id)
         with self._realm.database.write() as session:
-            repository.remove_disks(session, disk_ids)
+            disk_rows.remove_disks(session, disk_ids)
 
     def release_from_instance(
         self, key: str, operation_id: str, account_id: str, instance_id: str
@@ -135,7 +163,7 @@ class Disks:
         """Delete the system disk and detach the data disks of an instance, or none; returns which were detached."""
         with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
             if barrier.enter(session, key):
-                disks = repository.disks_of_instance(
+                disks = disk_rows.disks_of_instance(
                     session,
                     account_id=account_id,
                     region=self._realm.region,
@@ -144,29 +172,40 @@ class Disks:
                 )
                 refuse_all([DiskBusy(disk) for disk in disks if disk.task], DOMAIN)
                 system = [disk.id for disk in disks if disk.role == Role.SYSTEM]
-                repository.set_task(session, system, Task.DELETING, operation_id)
+                disk_rows.set_task(session, system, Task.DELETING, operation_id)
                 data = [disk.id for disk in disks if disk.role == Role.DATA]
-                repository.detach_disks(session, data)
+                disk_rows.detach_disks(session, data)
                 barrier.keep_result(session, key, data)
         with self._realm.database.read() as session:
             detached = barrier.kept_result(session, key)
-            unattached = repository.detached_among(session, detached)
-            doomed = [disk.id for disk in repository.disks_with_task(session, operation_id, Task.DELETING)]
+            unattached = disk_rows.detached_among(session, detached)
+            doomed = [disk.id for disk in disk_rows.disks_with_task(session, operation_id, Task.DELETING)]
         self._realm.store.fence(unattached)
         for disk_id in doomed:
             self._realm.store.delete_volume(disk_id)
         with self._realm.database.write() as session:
-            repository.remove_disks(session, doomed)
+            disk_rows.remove_disks(session, doomed)
         return detached
 
     def attach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
         with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
             if barrier.enter(session, key):
+                disk = self.get(session, disk_id, account_id=account_id, lock=True)
+                # The instance is leased, so that no other disk is attached to it meanwhile; were there one all the
+                # same, the unique index would let one of them have the device, and the other be tried again.
+                beside = disk_rows.disks_of_instance(
+                    session,
+                    account_id=account_id,
+                    region=self._realm.region,
+                    instance_id=instance_id,
+                    lock=False,
+                )
                 self._move_idle(
                     session,
-                    self.get(session, disk_id, account_id=account_id, lock=True),
+                    disk,
                     here=(Attachment.DETACHED, ""),
                     there=(Attachment.MOUNTED, instance_id),
+                    device=next(data_devices(taken={each.device for each in beside})),
                 )
 
     def detach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
@@ -177,13 +216,20 @@ class Disks:
                     self.get(session, disk_id, account_id=account_id, lock=True),
                     here=(Attachment.MOUNTED, instance_id),
                     there=(Attachment.DETACHED, ""),
+                    device="",
                 )
         with self._realm.database.read() as session:
-            detached = repository.detached_among(session, [disk_id])
+            detached = disk_rows.detached_among(session, [disk_id])
         self._realm.store.fence(detached)
 
     def _move_idle(
-        self, session: Session, disk: Disk, *, here: tuple[Attachment, str], there: tuple[Attachment, str]
+        self,
+        session: Session,
+        disk: Disk,
+        *,
+        here: tuple[Attachment, str],
+        there: tuple[Attachment, str],
+        device: str,
     ) -> None:
         attachment, instance_id = here
         refusals: list[Refusal] = []
@@ -193,7 +239,7 @@ class Disks:
             where = f" on instance {instance_id}" if instance_id else ""
             refusals.append(DiskInState(disk, f"{attachment}{where}"))
         refuse_all(refusals, DOMAIN)
-        moved = repository.move_idle_disk(session, disk.id, here=here, there=there)
+        moved = disk_rows.move_idle_disk(session, disk.id, here=here, there=there, device=device)
         assert moved  # the row is locked and was just looked at
 
     # Rows and bytes of a new disk
@@ -211,17 +257,21 @@ class Disks:
             Role.SYSTEM: Attachment.RUNNING,
             Role.DATA: Attachment.MOUNTED if instance_id else Attachment.DETACHED,
         }
-        repository.add_disks(
+        free = data_devices() if instance_id else repeat("")
+        disk_rows.add_disks(
             session,
             [
                 {
                     "id": disk.disk_id,
                     "name": disk.name,
+                    "description": disk.description,
+                    "labels": disk.labels,
                     "account_id": account_id,
                     "region": self._realm.region,
                     "role": disk.role,
                     "attachment": attachments[disk.role],
                     "instance_id": instance_id,
+                    "device": SYSTEM_DEVICE if disk.role == Role.SYSTEM else next(free),
                     "task": Task.CREATING,
                     "task_operation_id": operation_id,
                     "size_bytes": self._size_of(session, account_id, disk),
@@ -233,11 +283,13 @@ class Disks:
 
     def _size_of(self, session: Session, account_id: str, disk: InstanceDisk) -> int:
         """The new disk's size. Locks the source, so that it is not deleted between this look and the row that marks it
-        as in use.
+        as in use. Whether that is a member is not asked.
+
+        spec.md: "You can still perform corresponding operations on the disk Snapshot, such as creating a new CDS disk".
         """
         if not disk.source_snapshot_id:
             return disk.size_bytes
-        snapshot = repository.find_snapshot(
+        snapshot = snapshot_rows.find_snapshot(
             session,
             account_id=account_id,
             region=self._realm.region,

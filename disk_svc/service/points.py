@@ -9,13 +9,12 @@ After a crash in between, the same key resumes at 2 or 3. The undo writes the st
 the rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from disk_svc import repository
 from disk_svc.blockstore import Cut
 from disk_svc.errors import (
     DOMAIN,
@@ -28,6 +27,8 @@ from disk_svc.errors import (
     refusing,
 )
 from disk_svc.models import Disk, DiskSnapshot
+from disk_svc.repository import disk_rows, hold_rows, snapshot_rows
+from disk_svc.service.devices import order_of
 from disk_svc.service.realm import Realm
 from disk_svc.states import Kind, Role, SnapshotState, Task
 from svckit import barrier
@@ -44,6 +45,7 @@ class Member:
     role: Role
     snapshot_id: str
     size_bytes: int
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,9 @@ class Points:
         with self._realm.database.read() as session:
             disks = self._disks(session, account_id, instance_id, must_have, lock=False)
             self.refuse_obstacles(session, disks, Kind.MANUAL)
-        return _in_order([Member(disk.id, disk.name, disk.role, "", disk.size_bytes) for disk in disks])
+        return _in_order(
+            [Member(disk.id, disk.name, disk.role, "", disk.size_bytes, disk.device) for disk in disks]
+        )
 
     def create(
         self,
@@ -79,7 +83,11 @@ class Points:
         instance_snapshot_id: str,
         snapshot_name: str,
     ) -> tuple[list[Member], datetime]:
-        """Fix the moment. Idempotent by `key`. `must_have`, unless empty, is a disk that must be on the instance."""
+        """Fix the moment. Idempotent by `key`. `must_have`, unless empty, is a disk that must be on the instance.
+
+        spec.md: "Creating an Instance Snapshot simultaneously snapshots the System Disk and all mounted Data Disks of that
+        Instance, which are unified under a single Instance Snapshot ID for management."
+        """
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
                 disks = self._disks(session, account_id, instance_id, must_have, lock=True)
@@ -92,8 +100,8 @@ class Points:
                     name=snapshot_name,
                     instance_snapshot_id=instance_snapshot_id,
                 )
-            snapshots = repository.snapshots_of_point(session, key)
-            cut_disks = repository.disks_by_id(
+            snapshots = snapshot_rows.snapshots_of_point(session, key)
+            cut_disks = disk_rows.disks_by_id(
                 session,
                 account_id=account_id,
                 region=self._realm.region,
@@ -102,10 +110,10 @@ class Points:
             )
         cut_time = self.cut(key, snapshots)
         with self._realm.database.write() as session:
-            if not repository.mark_cut(session, key, cut_time):
+            if not hold_rows.mark_cut(session, key, cut_time):
                 raise StepWithdrawn(key)
         members = [
-            Member(disk.id, disk.name, disk.role, snapshot.id, snapshot.size_bytes)
+            Member(disk.id, disk.name, disk.role, snapshot.id, snapshot.size_bytes, disk.device)
             for snapshot in snapshots
             for disk in [cut_disks[snapshot.disk_id]]
         ]
@@ -117,23 +125,23 @@ class Points:
             barrier.withdraw(session, key)
         self._realm.store.withdraw_cut(key)
         with self._realm.database.read() as session:
-            snapshot_ids = [snapshot.id for snapshot in repository.snapshots_of_point(session, key)]
+            snapshot_ids = [snapshot.id for snapshot in snapshot_rows.snapshots_of_point(session, key)]
         # By their ids too: a store that has forgotten the key after a month must not keep what the rows below forget.
         self._realm.store.delete_snapshots(snapshot_ids)
         with self._realm.database.write() as session:
-            point = repository.find_point(session, key)
+            point = hold_rows.find_point(session, key)
             if point is None:
                 return
-            repository.remove_snapshots(session, snapshot_ids)
-            repository.clear_tasks(session, point.operation_id, Task.SNAPSHOTTING)
-            repository.remove_point(session, key)
+            snapshot_rows.remove_snapshots(session, snapshot_ids)
+            disk_rows.clear_tasks(session, point.operation_id, Task.SNAPSHOTTING)
+            hold_rows.remove_point(session, key)
 
     def seal(self, key: str) -> list[SealResult]:
         """Seal every snapshot of the point: sealing is per disk, and where one disk can fail."""
         with self._realm.database.read() as session:
-            if repository.find_point(session, key) is None:
+            if hold_rows.find_point(session, key) is None:
                 raise StepWithdrawn(key)
-            snapshots = repository.snapshots_of_point(session, key)
+            snapshots = snapshot_rows.snapshots_of_point(session, key)
         results = self._realm.store.seal([snapshot.id for snapshot in snapshots])
         return [
             SealResult(snapshot.disk_id, snapshot.id, _definite(error and refusal_for(error, key)))
@@ -143,19 +151,19 @@ class Points:
 
     def finish(self, session: Session, key: str) -> None:
         """All snapshots AVAILABLE and all tasks cleared, in one transaction."""
-        point = repository.find_point(session, key)
+        point = hold_rows.find_point(session, key)
         if point is None:
             return  # finished before
-        snapshot_ids = [snapshot.id for snapshot in repository.snapshots_of_point(session, key)]
-        repository.change_snapshots(
+        snapshot_ids = [snapshot.id for snapshot in snapshot_rows.snapshots_of_point(session, key)]
+        snapshot_rows.change_snapshots(
             session,
             snapshot_ids,
             allowed=[SnapshotState.CREATING],
             state=SnapshotState.AVAILABLE,
             operation_id="",
         )
-        repository.clear_tasks(session, point.operation_id, Task.SNAPSHOTTING)
-        repository.remove_point(session, key)
+        disk_rows.clear_tasks(session, point.operation_id, Task.SNAPSHOTTING)
+        hold_rows.remove_point(session, key)
 
     # The three parts of `create`, which the snapshot of a single disk uses as well
 
@@ -165,7 +173,7 @@ class Points:
         Snapshots. Instance Snapshots consume the Manual Snapshot quota."
         """
         limit = self._realm.quotas[kind]
-        taken = repository.slots_taken(session, [disk.id for disk in disks])
+        taken = snapshot_rows.slots_taken(session, [disk.id for disk in disks])
         refusals: list[Refusal] = [DiskBusy(disk) for disk in disks if disk.task]
         refusals += [
             SnapshotQuotaExceeded(disk, kind, used, limit)
@@ -185,16 +193,22 @@ class Points:
         *,
         name: str,
         instance_snapshot_id: str,
+        description: str = "",
+        labels: Mapping[str, str] | None = None,
+        policy_id: str = "",
+        expire_time: datetime | None = None,
     ) -> list[str]:
         """Part 1, for disks that the transaction has locked; returns the snapshots' ids."""
         self.refuse_obstacles(session, disks, kind)
-        tasked = repository.set_task(session, [disk.id for disk in disks], Task.SNAPSHOTTING, operation_id)
+        tasked = disk_rows.set_task(session, [disk.id for disk in disks], Task.SNAPSHOTTING, operation_id)
         assert tasked  # the rows are locked and were just looked at
-        repository.add_point(session, key, operation_id)
+        hold_rows.add_point(session, key, operation_id, region=self._realm.region)
         rows = [
             {
                 "id": new_id("snap"),
                 "name": name,
+                "description": description,
+                "labels": labels or {},
                 "account_id": disk.account_id,
                 "region": disk.region,
                 "disk_id": disk.id,
@@ -203,10 +217,12 @@ class Points:
                 "instance_snapshot_id": instance_snapshot_id,
                 "point_key": key,
                 "operation_id": operation_id,
+                "policy_id": policy_id,
+                "expire_time": expire_time,
             }
             for disk in disks
         ]
-        repository.add_snapshots(session, rows)
+        snapshot_rows.add_snapshots(session, rows)
         return [str(row["id"]) for row in rows]
 
     def cut(self, key: str, snapshots: Sequence[DiskSnapshot]) -> datetime:
@@ -219,12 +235,15 @@ class Points:
     def _disks(
         self, session: Session, account_id: str, instance_id: str, must_have: str, *, lock: bool
     ) -> Sequence[Disk]:
-        disks = repository.disks_of_instance(
+        """spec.md: "the System Disk of the Baidu Cloud Compute Instance must be in the "Running" state, and Data Disks must be
+        in the "Mounted" state." What is on an instance is; a task, which hides that, is for `refuse_obstacles`.
+        """
+        disks = disk_rows.disks_of_instance(
             session, account_id=account_id, region=self._realm.region, instance_id=instance_id, lock=lock
         )
         if must_have and must_have not in {disk.id for disk in disks}:
             # Said alone: what stands against a snapshot of another instance is of no use to who asked.
-            moved = repository.find_disk(
+            moved = disk_rows.find_disk(
                 session, account_id=account_id, region=self._realm.region, disk_id=must_have
             )
             if moved is None:
@@ -236,7 +255,7 @@ class Points:
 
 
 def _in_order(members: Sequence[Member]) -> list[Member]:
-    return sorted(members, key=lambda member: (member.role != Role.SYSTEM, member.disk_id))
+    return sorted(members, key=lambda member: order_of(member.device))
 
 
 def _definite(error: Exception | None) -> Refusal | None:

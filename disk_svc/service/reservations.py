@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from sqlalchemy.orm import Session
 
-from disk_svc import repository
 from disk_svc.blockstore import DataLoss, Restore
 from disk_svc.errors import (
     DOMAIN,
@@ -20,6 +19,7 @@ from disk_svc.errors import (
     refusing,
 )
 from disk_svc.models import Disk
+from disk_svc.repository import disk_rows, hold_rows, snapshot_rows
 from disk_svc.service.realm import Realm, is_on
 from disk_svc.states import DELETABLE, Attachment, Purpose, SnapshotState, Task
 from svckit import barrier
@@ -101,7 +101,7 @@ class Rollbacks:
                     targets=targets,
                     attached_only=attached_only,
                 )
-            elif repository.find_reservation(session, key) is None:
+            elif hold_rows.find_reservation(session, key) is None:
                 raise StepWithdrawn(key)  # applied since this call was sent
             untouched = self._untouched(session, account_id, instance_id, targets)
         self._realm.store.fence(disk_ids)
@@ -122,14 +122,15 @@ class Rollbacks:
             session, account_id, instance_id, targets, attached_only=attached_only, lock=True
         )
         disk_ids = [target.volume_id for target in targets]
-        tasked = repository.set_task(session, disk_ids, Task.ROLLING_BACK, operation_id)
+        tasked = disk_rows.set_task(session, disk_ids, Task.ROLLING_BACK, operation_id)
         assert tasked  # the rows are locked and were just looked at
-        repository.add_reservation(
+        hold_rows.add_reservation(
             session,
             key,
             operation_id,
             Purpose.ROLLBACK,
             [{"disk_id": t.volume_id, "snapshot_id": t.snapshot_id} for t in targets],
+            region=self._realm.region,
         )
 
     def withdraw(self, key: str) -> None:
@@ -145,7 +146,7 @@ class Rollbacks:
     def apply(self, key: str) -> None:
         """Roll all of them back in one transaction of the store. Raises BytesLost, having changed no disk."""
         with self._realm.database.read() as session:
-            reservation = repository.find_reservation(session, key)
+            reservation = hold_rows.find_reservation(session, key)
             barrier.refuse_withdrawn(session, key)
         if reservation is None:
             return  # applied before
@@ -157,10 +158,10 @@ class Rollbacks:
             self._clear(session, key)
 
     def _clear(self, session: Session, key: str) -> None:
-        reservation = repository.find_reservation(session, key)
+        reservation = hold_rows.find_reservation(session, key)
         if reservation is not None:
-            repository.clear_tasks(session, reservation.operation_id, Task.ROLLING_BACK)
-            repository.remove_reservation(session, key)
+            disk_rows.clear_tasks(session, reservation.operation_id, Task.ROLLING_BACK)
+            hold_rows.remove_reservation(session, key)
 
     def _refuse_obstacles(
         self,
@@ -175,7 +176,7 @@ class Rollbacks:
         """spec.md: "all corresponding Data Disks must remain undeleted and in a "Detached" state", and on a stopped
         instance "Data Disks can be mounted or unmounted": a disk that is mounted elsewhere blocks.
         """
-        disks = repository.disks_by_id(
+        disks = disk_rows.disks_by_id(
             session,
             account_id=account_id,
             region=self._realm.region,
@@ -183,8 +184,12 @@ class Rollbacks:
             lock=lock,
         )
         # Locked too, so that none is deleted between this look and the row that marks it as in use.
-        snapshots = repository.snapshots_by_id(
-            session, [target.snapshot_id for target in targets], account_id=account_id, lock=lock
+        snapshots = snapshot_rows.snapshots_by_id(
+            session,
+            [target.snapshot_id for target in targets],
+            account_id=account_id,
+            region=self._realm.region,
+            lock=lock,
         )
         refusals: list[Refusal] = []
         for target in targets:
@@ -212,7 +217,7 @@ class Rollbacks:
         self, session: Session, account_id: str, instance_id: str, targets: Sequence[Restore]
     ) -> list[str]:
         touched = {target.volume_id for target in targets}
-        disks = repository.disks_of_instance(
+        disks = disk_rows.disks_of_instance(
             session, account_id=account_id, region=self._realm.region, instance_id=instance_id, lock=False
         )
         return [disk.id for disk in disks if disk.id not in touched]
@@ -240,14 +245,14 @@ class Deletions:
         with self._realm.database.write() as session:
             if not barrier.enter(session, key):
                 return
-            members = repository.members_of(
+            members = snapshot_rows.members_of(
                 session,
                 account_id=account_id,
                 region=self._realm.region,
                 instance_snapshot_id=instance_snapshot_id,
             )
             member_ids = [member.id for member in members]
-            in_use = repository.sources_in_use(session, member_ids)
+            in_use = snapshot_rows.sources_in_use(session, member_ids)
             refusals: list[Refusal] = [
                 SnapshotInState(member, " or ".join(DELETABLE))
                 for member in members
@@ -255,46 +260,47 @@ class Deletions:
             ]
             refusals += [SnapshotInUse(member_id) for member_id in sorted(in_use)]
             refuse_all(refusals, DOMAIN)
-            repository.change_snapshots(
+            snapshot_rows.change_snapshots(
                 session,
                 member_ids,
                 allowed=DELETABLE,
                 state=SnapshotState.DELETING,
                 operation_id=operation_id,
             )
-            repository.add_reservation(
+            hold_rows.add_reservation(
                 session,
                 key,
                 operation_id,
                 Purpose.DELETION,
                 [{"disk_id": member.disk_id, "snapshot_id": member.id} for member in members],
+                region=self._realm.region,
             )
 
     def withdraw(self, key: str) -> None:
         """Undo `reserve`: the members are AVAILABLE again."""
         with self._realm.database.write() as session:
             barrier.withdraw(session, key)
-            reservation = repository.find_reservation(session, key)
+            reservation = hold_rows.find_reservation(session, key)
             if reservation is None:
                 return
-            repository.change_snapshots(
+            snapshot_rows.change_snapshots(
                 session,
                 [target["snapshot_id"] for target in reservation.targets],
                 allowed=[SnapshotState.DELETING],
                 state=SnapshotState.AVAILABLE,
                 operation_id="",
             )
-            repository.remove_reservation(session, key)
+            hold_rows.remove_reservation(session, key)
 
     def apply(self, key: str) -> None:
         """Delete what was marked: bytes, then rows."""
         with self._realm.database.read() as session:
-            reservation = repository.find_reservation(session, key)
+            reservation = hold_rows.find_reservation(session, key)
             barrier.refuse_withdrawn(session, key)
         if reservation is None:
             return  # applied before
         snapshot_ids = [target["snapshot_id"] for target in reservation.targets]
         self._realm.store.delete_snapshots(snapshot_ids)
         with self._realm.database.write() as session:
-            repository.remove_snapshots(session, snapshot_ids)
-            repository.remove_reservation(session, key)
+            snapshot_rows.remove_snapshots(session, snapshot_ids)
+            hold_rows.remove_reservation(session, key)

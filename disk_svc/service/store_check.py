@@ -7,9 +7,9 @@ and go meanwhile, so a difference counts only when it is still there at a second
 from collections.abc import Iterator
 from itertools import islice
 
-from disk_svc import repository
 from disk_svc.blockstore import BlockStore, SnapshotEntry, VolumeEntry
 from disk_svc.blockstore.errors import UnknownObject
+from disk_svc.repository import disk_rows, resource_rows, snapshot_rows
 from disk_svc.service.realm import Realm
 from disk_svc.states import SnapshotState, Task
 
@@ -28,10 +28,10 @@ def _bytes_without_row(realm: Realm) -> Iterator[tuple[str, str]]:
     while batch := list(islice(entries, _AT_ONCE)):
         ids = {_id_of(entry) for entry in batch if isinstance(entry, VolumeEntry | SnapshotEntry)}
         with realm.database.read() as session:
-            unnamed = ids - repository.known_ids(session, ids)
+            unnamed = ids - resource_rows.known_ids(session, ids)
         for object_id in sorted(unnamed):
             with realm.database.read() as session:
-                named = repository.known_ids(session, [object_id])
+                named = resource_rows.known_ids(session, [object_id])
             if not named and _size(realm.store, object_id) is not None:
                 yield object_id, "the store holds bytes that no row names"
 
@@ -44,7 +44,7 @@ def _disks_without_bytes(realm: Realm) -> Iterator[tuple[str, str]]:
     last = ""
     while True:
         with realm.database.read() as session:
-            disks = repository.disks_after(session, last, _AT_ONCE)
+            disks = disk_rows.disks_after(session, last, _AT_ONCE)
         if not disks:
             return
         last = disks[-1].id
@@ -52,7 +52,7 @@ def _disks_without_bytes(realm: Realm) -> Iterator[tuple[str, str]]:
             if disk.task != Task.NONE or _size(realm.store, disk.id) == disk.size_bytes:
                 continue
             with realm.database.read() as session:
-                again = repository.find_disk(
+                again = disk_rows.find_disk(
                     session, account_id=disk.account_id, region=disk.region, disk_id=disk.id
                 )
             if (
@@ -67,7 +67,7 @@ def _snapshots_without_bytes(realm: Realm) -> Iterator[tuple[str, str]]:
     last = ""
     while True:
         with realm.database.read() as session:
-            snapshots = repository.snapshots_after(session, last, _AT_ONCE)
+            snapshots = snapshot_rows.snapshots_after(session, last, _AT_ONCE)
         if not snapshots:
             return
         last = snapshots[-1].id
@@ -78,7 +78,7 @@ def _snapshots_without_bytes(realm: Realm) -> Iterator[tuple[str, str]]:
             ):
                 continue
             with realm.database.read() as session:
-                again = repository.find_snapshot(
+                again = snapshot_rows.find_snapshot(
                     session, account_id=snapshot.account_id, region=snapshot.region, snapshot_id=snapshot.id
                 )
             if again is not None and again.state == SnapshotState.AVAILABLE:

@@ -3,6 +3,9 @@
     lease → cut → seal | → finish → release
     locate → lease → cut → …                   when a disk was named: of the instance that it is on
 
+spec.md: "When creating a snapshot for a disk, you can choose whether to create an Instance Snapshot for the BCC instance
+containing the disk. You can also directly initiate Instance Snapshot creation for a specific Baidu Cloud Compute instance."
+
 The client has its answer when `cut` is recorded: the moment is fixed. When sealing one disk fails after that, the undo of
 `cut` deletes every disk snapshot, and the instance snapshot rests in ERROR with the reason, without members and without
 slots. A refusal before the moment leaves nothing.

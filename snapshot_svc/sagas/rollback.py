@@ -1,10 +1,14 @@
-"""Roll back: lease the instance, reserve every disk; then apply to all of them in one transaction of the block store.
+"""Roll back: lease the instance, reserve every disk, or those that were named; then apply to all of them in one
+transaction of the block store.
 
     lease → reserve | → apply → release
 
+spec.md: "Instance Snapshot rollback involves restoring the System Disk and all Data Disk snapshots associated with the
+Instance Snapshot."
+
 Everything that can refuse has refused before the pivot. Applying ends without having changed a disk only when bytes are
-lost; then the snapshot is ERROR_ROLLBACK with the reason, and rolling back again carries on. It is never "undone" with
-another snapshot.
+lost; then the snapshot is ERROR_ROLLBACK with the reason, and rolling all of it back again carries on; going back with
+some members only leaves it so. It is never "undone" with another snapshot.
 """
 
 from collections.abc import Mapping
@@ -62,7 +66,7 @@ def definition(
     def release(run: Run) -> None:
         if "lost" in run.data:
             disks.withdraw_rollback(run)
-        instances.release_after_rollback(run, complete="lost" not in run.data)
+        instances.release_after_rollback(run, lost="lost" in run.data)
 
     def record_end(session: Session, run: Run) -> None:
         lost = run.data.get("lost", "")
@@ -70,8 +74,8 @@ def definition(
             session,
             run.resource_id,
             run.id,
-            state=State.ERROR_ROLLBACK if lost else State.AVAILABLE,
-            state_reason=lost,
+            state=State.ERROR_ROLLBACK if lost else run.input["state"],
+            state_reason=lost or run.input["state_reason"],
             operation_id="",
         )
 

@@ -16,6 +16,7 @@ from stillpoint.disk.v1.disk_service_pb2 import (
     ListDisksRequest,
     ResizeDiskRequest,
     RollbackDiskRequest,
+    UpdateDiskRequest,
 )
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import CreateDiskSnapshotRequest, GetDiskSnapshotRequest
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import CreateInstanceSnapshotRequest
@@ -24,7 +25,26 @@ from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk_snapshot import print_disk_snapshot
 from stillpoint_cli.commands.instance_snapshot import take_snapshot
 from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.describing import (
+    NAME_HELP,
+    BeforeOption,
+    ClearLabelsOption,
+    DescriptionOption,
+    LabelOption,
+    NameOption,
+    NewDescriptionOption,
+    NewLabelOption,
+    NewNameOption,
+    SinceOption,
+    WithLabelOption,
+    change,
+    described,
+    label_map,
+    narrowed,
+    one_of,
+)
 from stillpoint_cli.following import WaitOption, wait_for
+from stillpoint_cli.keeping import KeepOption
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
@@ -59,7 +79,8 @@ def size_in_bytes(text: str) -> int:
 @app.command()
 def create(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="1 to 65 characters.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help=NAME_HELP)],
+    *,
     size: Annotated[
         int | None,
         typer.Option(
@@ -72,6 +93,8 @@ def create(
     source: Annotated[
         str, typer.Option("--from", metavar="SNAPSHOT", help="The snap-… to start from.", show_default=False)
     ] = "",
+    description: DescriptionOption = "",
+    label: LabelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Make a detached data disk, blank or from a snapshot."""
@@ -79,7 +102,12 @@ def create(
         raise typer.BadParameter("a blank disk needs a size", param_hint="--size")
     response = Connections.of(context).disks.CreateDisk(
         CreateDiskRequest(
-            request_id=new_request_id(), name=name, size_bytes=size or 0, source_snapshot_id=source
+            request_id=new_request_id(),
+            name=name,
+            size_bytes=size or 0,
+            source_snapshot_id=source,
+            description=description,
+            labels=label_map(label),
         )
     )
     print_json(response) if as_json else _print_disk(response.disk)
@@ -88,12 +116,33 @@ def create(
 @app.command("list")
 def list_(
     context: typer.Context,
+    *,
     instance: Annotated[str, typer.Option(metavar="INSTANCE", help="Only disks of this instance.")] = "",
+    source: Annotated[
+        str, typer.Option("--from", metavar="SNAPSHOT", help="Only disks made from this snapshot.")
+    ] = "",
+    state: Annotated[int | None, one_of(Disk.State, "STATE_", "disks in this state")] = None,
+    role: Annotated[int | None, one_of(Disk.Role, "ROLE_", "disks of this role")] = None,
+    name: NameOption = "",
+    label: WithLabelOption = None,
+    since: SinceOption = None,
+    before: BeforeOption = None,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List disks, newest first."""
-    disks = list_disks(Connections.of(context), instance_id=instance, per_page=page_size(limit))
+    wanted = narrowed(
+        ListDisksRequest.Filter,
+        instance_id=instance,
+        source_snapshot_id=source,
+        state=state,
+        role=role,
+        name=name,
+        labels=label,
+        since=since,
+        before=before,
+    )
+    disks = _walk(Connections.of(context), wanted, page_size(limit))
     print_list(disks, _COLUMNS, limit=limit, as_json=as_json, nothing="No disks.", to_json=lambda disk: disk)
 
 
@@ -102,6 +151,26 @@ def show(context: typer.Context, disk: DiskArgument, as_json: JsonOption = False
     """Show a disk."""
     found = Connections.of(context).disks.GetDisk(GetDiskRequest(disk_id=disk)).disk
     print_json(found) if as_json else _print_disk(found)
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    disk: DiskArgument,
+    *,
+    name: NewNameOption = None,
+    description: NewDescriptionOption = None,
+    label: NewLabelOption = None,
+    clear_labels: ClearLabelsOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what a disk is called and labelled, whatever state it is in. What is not given stays."""
+    changed = Disk(id=disk)
+    mask = change(changed, name=name, description=description, labels=label, clear_labels=clear_labels)
+    response = Connections.of(context).disks.UpdateDisk(
+        UpdateDiskRequest(request_id=new_request_id(), disk=changed, update_mask=mask)
+    )
+    print_json(response) if as_json else _print_disk(response.disk)
 
 
 @app.command()
@@ -195,17 +264,34 @@ def snapshot(
     whole_instance: Annotated[
         bool, typer.Option("--whole-instance", help="Of every disk of the instance that it is on, as one.")
     ] = False,
+    description: DescriptionOption = "",
+    label: LabelOption = None,
+    keep: KeepOption = None,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Take a snapshot of this one disk, or of its whole instance. Who writes to it is not paused."""
     connections = Connections.of(context)
+    labels = label_map(label)
     if whole_instance:
-        request = CreateInstanceSnapshotRequest(disk_id=disk, name=name)
+        request = CreateInstanceSnapshotRequest(
+            disk_id=disk,
+            name=name,
+            description=description,
+            labels=labels,
+            expire_time=keep,
+        )
         take_snapshot(connections, request, wait=wait, as_json=as_json)
         return
     response = connections.disk_snapshots.CreateDiskSnapshot(
-        CreateDiskSnapshotRequest(request_id=new_request_id(), disk_id=disk, name=name)
+        CreateDiskSnapshotRequest(
+            request_id=new_request_id(),
+            disk_id=disk,
+            name=name,
+            description=description,
+            labels=labels,
+            expire_time=keep,
+        )
     )
     if wait:
         wait_for(connections, response.operation_id)
@@ -264,16 +350,22 @@ def export(
     )
 
 
-def list_disks(
-    connections: Connections, *, instance_id: str, per_page: int = MOST_PER_PAGE
-) -> Iterator[Disk]:
-    wanted = ListDisksRequest.Filter(instance_id=instance_id)
+def list_disks(connections: Connections, *, instance_id: str) -> Iterator[Disk]:
+    return _walk(connections, ListDisksRequest.Filter(instance_id=instance_id), MOST_PER_PAGE)
+
+
+def _walk(connections: Connections, wanted: ListDisksRequest.Filter, per_page: int) -> Iterator[Disk]:
     return each(
         lambda token: connections.disks.ListDisks(
             ListDisksRequest(filter=wanted, page_size=per_page, page_token=token)
         ),
         lambda page: page.disks,
     )
+
+
+def by_device(disks: Iterable[Disk]) -> list[Disk]:
+    """The disks of one instance in the order in which it sees them: vdz before vdaa."""
+    return sorted(disks, key=lambda disk: (len(disk.device), disk.device))
 
 
 def print_disks(disks: Iterable[Disk]) -> None:
@@ -290,12 +382,14 @@ def _print_disk(disk: Disk) -> None:
             "state": disk_state(disk),
             "size": format_size(disk.size_bytes),
             "instance": disk.instance_id,
+            "device": disk.device,
             "held by": disk.operation_id,
             "made from": disk.source_snapshot_id,
             "manual snapshots": _quota(disk.manual_snapshots),
             "automatic snapshots": _quota(disk.automatic_snapshots),
             "region": disk.region,
             "created": format_time(disk.create_time),
+            **described(disk),
         },
     )
 
@@ -316,6 +410,7 @@ _COLUMNS: Columns[Disk] = {
     "ID": lambda disk: disk.id,
     "NAME": lambda disk: disk.name,
     "ROLE": _role,
+    "DEVICE": lambda disk: disk.device,
     "STATE": disk_state,
     "SIZE": lambda disk: format_size(disk.size_bytes),
     "INSTANCE": lambda disk: disk.instance_id,

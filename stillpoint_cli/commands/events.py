@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from stillpoint.operation.v1.event_service_pb2 import Event, ListEventsRequest
 from stillpoint_cli.addresses import Service
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.connections import Connections
+from stillpoint_cli.describing import parse_time
 from stillpoint_cli.output import Columns, JsonOption, LimitOption, ServiceOption, as_dict, print_list
 from stillpoint_cli.paging import each, page_size
 from stillpoint_cli.values import format_time
@@ -33,13 +35,45 @@ def events(
     *,
     resource: Annotated[str, typer.Option(metavar="ID", help="Only events of this resource.")] = "",
     operation: Annotated[str, typer.Option(metavar="ID", help="Only events of this operation.")] = "",
+    type_: Annotated[
+        str,
+        typer.Option(
+            "--type", metavar="TYPE", help="Only events of this type: create_disk, or create_disk/succeeded."
+        ),
+    ] = "",
+    actor: Annotated[str, typer.Option(metavar="WHO", help="Only what this actor asked for.")] = "",
+    since: Annotated[
+        Timestamp | None,
+        typer.Option(
+            parser=parse_time,
+            metavar="TIME",
+            help="Only events of this moment or later: 15m, 2h or 3d ago; 14:30; 2026-05-04 14:30.",
+            show_default=False,
+        ),
+    ] = None,
+    before: Annotated[
+        Timestamp | None,
+        typer.Option(
+            parser=parse_time,
+            metavar="TIME",
+            help="Only events before this moment, likewise.",
+            show_default=False,
+        ),
+    ] = None,
     service: ServiceOption = None,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List what happened in all services, newest first. As JSON, each event has a field `service` besides its own."""
     connections = Connections.of(context)
-    wanted = ListEventsRequest.Filter(resource_id=resource, operation_id=operation)
+    wanted = ListEventsRequest.Filter(
+        resource_id=resource,
+        operation_id=operation,
+        type=type_,
+        actor=actor,
+        time_from=since,
+        time_before=before,
+    )
 
     def of(one: Service) -> Iterator[_Row]:
         stub = connections.events(one)

@@ -11,6 +11,7 @@ from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     GetInstanceSnapshotRequest,
 )
 from stillpoint_cli.connections import Connections, new_request_id
+from stillpoint_cli.describing import described
 from stillpoint_cli.following import wait_for
 from stillpoint_cli.output import Columns, enum_name, make_table, print_card, print_json, say, stdout, styled
 from stillpoint_cli.values import format_size, format_time
@@ -25,6 +26,7 @@ MEMBER_COLUMNS: Columns[Member] = {
     "DISK": lambda member: member.disk_id,
     "NAME": lambda member: member.disk_name,
     "ROLE": lambda member: "system" if member.is_system_disk else "data",
+    "DEVICE": lambda member: member.device,
     "SIZE": lambda member: format_size(member.size_bytes),
     "SNAPSHOT": lambda member: member.snapshot_id,
 }
@@ -49,7 +51,7 @@ def get_snapshot(connections: Connections, snapshot_id: str) -> InstanceSnapshot
     return connections.instance_snapshots.GetInstanceSnapshot(request).instance_snapshot
 
 
-def print_snapshot(snapshot: InstanceSnapshot) -> None:
+def print_snapshot(snapshot: InstanceSnapshot, *, with_members: bool = True) -> None:
     print_card(
         snapshot.name,
         {
@@ -57,13 +59,24 @@ def print_snapshot(snapshot: InstanceSnapshot) -> None:
             "state": snapshot_state(snapshot) if snapshot.state else "",
             "because": snapshot.state_reason,
             "instance": snapshot.instance_id,
+            "copy of": _source(snapshot),
             "held by": snapshot.operation_id,
             "moment": format_time(snapshot.cut_time) if snapshot.id else "",
+            "expires": format_time(snapshot.expire_time),
             "asked for": format_time(snapshot.create_time) if snapshot.id else "",
+            **described(snapshot),
         },
     )
-    if snapshot.members:
+    if snapshot.members and with_members:
         stdout().print(make_table(snapshot.members, MEMBER_COLUMNS))
+
+
+def _source(snapshot: InstanceSnapshot) -> str:
+    return (
+        f"{snapshot.source_instance_snapshot_id} in {snapshot.source_region}"
+        if snapshot.source_region
+        else ""
+    )
 
 
 def snapshot_state(snapshot: InstanceSnapshot) -> Text:

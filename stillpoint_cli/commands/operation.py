@@ -34,7 +34,7 @@ from stillpoint_cli.output import (
     styled,
 )
 from stillpoint_cli.paging import each, page_size
-from stillpoint_cli.values import format_duration, format_time
+from stillpoint_cli.values import format_duration, format_size, format_time
 
 app = make_app(
     "What goes on behind a request. An operation's id says whose it is: op-c-… is compute_svc's, op-d-… "
@@ -107,12 +107,12 @@ def show(context: typer.Context, operation: OperationArgument, as_json: JsonOpti
 
 @app.command("watch")
 def watch_(context: typer.Context, operation: OperationArgument, as_json: JsonOption = False) -> None:
-    """Follow an operation to its end, a line for each step. As JSON, a line for each change of the operation.
+    """Follow an operation to its end, a line for each step, and for each tenth of what it moves. As JSON, a line for each
+    change of the operation.
 
     Exits 1 when the operation was undone.
     """
-    printed = 0
-    tries = 0
+    printed = tries = tenths = 0
     last = Operation()
     for last in watch(Connections.of(context), operation):
         if as_json:
@@ -127,6 +127,11 @@ def watch_(context: typer.Context, operation: OperationArgument, as_json: JsonOp
             )
             stdout().print(Text(printable(f"          {waits}"), style="yellow"))
         tries = last.attempts
+        if last.progress.total_bytes:
+            tenths_now = last.progress.completed_bytes * 10 // last.progress.total_bytes
+            if tenths_now != tenths:
+                stdout().print(Text(f"          {_progress(last)}", style="dim"))
+            tenths = tenths_now
     if last.state == Operation.STATE_FAILED:
         raise OperationFailed(last)
     if not as_json:
@@ -154,12 +159,22 @@ def _print_operation(operation: Operation) -> None:
             "can be undone": "no, only forward"
             if operation.past_pivot and not operation.end_time.seconds
             else "",
+            "progress": _progress(operation),
             "error": f"{error.message} ({error.reason})" if error.reason else error.message,
             "because": "; ".join(error.violations),
             "started": format_time(operation.create_time),
             "took": _took(operation),
         },
     )
+
+
+def _progress(operation: Operation) -> str:
+    """Empty for an operation that moves no bytes."""
+    if not operation.HasField("progress"):
+        return ""
+    progress = operation.progress
+    done, total = format_size(progress.completed_bytes), format_size(progress.total_bytes)
+    return f"{done} of {total}, {format_size(progress.sent_bytes)} sent"
 
 
 def _state(operation: Operation) -> Text:

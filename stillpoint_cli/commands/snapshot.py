@@ -1,41 +1,66 @@
 """`stillpoint snapshot`: one snapshot of a whole machine."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Annotated
 
 import grpc
 import typer
-from rich.text import Text
 
-from stillpoint.disk.v1.disk_service_pb2 import GetDiskRequest
-from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Member
+from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     BatchDeleteInstanceSnapshotsRequest,
     BatchDeleteInstanceSnapshotsResponse,
+    CopyInstanceSnapshotRequest,
     CreateInstanceSnapshotRequest,
     ListInstanceSnapshotsRequest,
     RollbackInstanceSnapshotRequest,
+    RollbackInstanceSnapshotResponse,
+    UpdateInstanceSnapshotRequest,
 )
 from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
-from stillpoint_cli.commands.disk import disk_state
-from stillpoint_cli.commands.disk_snapshot import delete_disk_snapshot, list_disk_snapshots
+from stillpoint_cli.commands.candidates import list_candidates
+from stillpoint_cli.commands.disk_snapshot import (
+    copy_disk_snapshot,
+    delete_disk_snapshot,
+    list_disk_snapshots,
+    update_disk_snapshot,
+)
 from stillpoint_cli.commands.instance_snapshot import (
     DRY_RUN,
-    MEMBER_COLUMNS,
     DryRunOption,
     get_snapshot,
     print_snapshot,
     snapshot_state,
     take_snapshot,
 )
+from stillpoint_cli.commands.members import DETAILED_COLUMNS, TOUCHED_COLUMNS, MemberNow, look_at_members
+from stillpoint_cli.commands.way_back import WayBack, check_way_back, take_way_back
 from stillpoint_cli.connections import Connections, new_request_id
-from stillpoint_cli.errors import OperationFailed, code_of, explain, sum_up
+from stillpoint_cli.describing import (
+    BeforeOption,
+    ClearLabelsOption,
+    DescriptionOption,
+    LabelOption,
+    NameOption,
+    NewDescriptionOption,
+    NewLabelOption,
+    NewNameOption,
+    SinceOption,
+    WithLabelOption,
+    change,
+    label_map,
+    narrowed,
+    one_of,
+)
+from stillpoint_cli.errors import OperationFailed, explain, sum_up
 from stillpoint_cli.following import WaitOption, wait_for
+from stillpoint_cli.keeping import KeepOption, NewKeepOption
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
     LimitOption,
+    as_dict,
     make_table,
     print_card,
     print_error,
@@ -43,6 +68,7 @@ from stillpoint_cli.output import (
     print_list,
     say,
     stderr,
+    stdout,
 )
 from stillpoint_cli.paging import each, page_size
 from stillpoint_cli.values import format_size, format_time
@@ -51,39 +77,84 @@ app = make_app(
     "Snapshots of whole machines: every disk of an instance, at one moment, under one id.",
 )
 app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_snapshots)
+app.command("disk-update", rich_help_panel="Snapshots of single disks")(update_disk_snapshot)
+app.command("disk-copy", rich_help_panel="Snapshots of single disks")(copy_disk_snapshot)
 app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
 _MOST_IN_A_BATCH = 100
+_DOOMED_COLUMNS: Columns[MemberNow] = {
+    "INSTANCE SNAPSHOT": lambda now: now.instance_snapshot_id,
+    **TOUCHED_COLUMNS,
+}
 
 
 @app.command()
 def create(
     context: typer.Context,
-    instance: Annotated[str, typer.Argument(metavar="INSTANCE", help="The instance's id, i-….")],
+    instance: Annotated[
+        str, typer.Argument(metavar="INSTANCE", help="The instance's id, i-….", show_default=False)
+    ] = "",
+    *,
     name: Annotated[
         str, typer.Option(help="The name; made from the instance's when left out.", show_default=False)
     ] = "",
+    description: DescriptionOption = "",
+    label: LabelOption = None,
+    keep: KeepOption = None,
     dry_run: DryRunOption = False,
-    *,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
-    """Take a snapshot of every disk of an instance, at one moment. Who writes to them is not paused."""
-    request = CreateInstanceSnapshotRequest(instance_id=instance, name=name, validate_only=dry_run)
+    """Take a snapshot of every disk of an instance, at one moment. Who writes to them is not paused.
+
+    Without an instance: list all instances with their disks, whether a snapshot could be taken now, and why not. As
+    JSON, the reasons are in the field `obstacles`.
+    """
+    if not instance:
+        if name or description or label:
+            raise typer.BadParameter(
+                "it is missing, and what it shall be called is given", param_hint="INSTANCE"
+            )
+        list_candidates(Connections.of(context), as_json=as_json)
+        return
+    request = CreateInstanceSnapshotRequest(
+        instance_id=instance,
+        name=name,
+        description=description,
+        labels=label_map(label),
+        expire_time=keep,
+        validate_only=dry_run,
+    )
     take_snapshot(Connections.of(context), request, wait=wait, as_json=as_json)
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
+    *,
     instance: Annotated[str, typer.Option(metavar="INSTANCE", help="Only snapshots of this instance.")] = "",
+    disk: Annotated[str, typer.Option(metavar="DISK", help="Only snapshots that this disk is in.")] = "",
+    state: Annotated[int | None, one_of(InstanceSnapshot.State, "STATE_", "snapshots in this state")] = None,
+    name: NameOption = "",
+    label: WithLabelOption = None,
+    since: SinceOption = None,
+    before: BeforeOption = None,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
     """List instance snapshots, newest first."""
     connections = Connections.of(context)
-    wanted = ListInstanceSnapshotsRequest.Filter(instance_id=instance)
+    wanted = narrowed(
+        ListInstanceSnapshotsRequest.Filter,
+        instance_id=instance,
+        disk_id=disk,
+        state=state,
+        name=name,
+        labels=label,
+        since=since,
+        before=before,
+    )
     snapshots = each(
         lambda token: connections.instance_snapshots.ListInstanceSnapshots(
             ListInstanceSnapshotsRequest(filter=wanted, page_size=page_size(limit), page_token=token)
@@ -98,6 +169,7 @@ def list_(
         "SIZE": lambda snapshot: format_size(sum(member.size_bytes for member in snapshot.members)),
         "INSTANCE": lambda snapshot: snapshot.instance_id,
         "MOMENT": lambda snapshot: format_time(snapshot.cut_time),
+        "EXPIRES": lambda snapshot: format_time(snapshot.expire_time),
     }
     nothing = "No instance snapshots."
     print_list(snapshots, columns, limit=limit, as_json=as_json, nothing=nothing, to_json=lambda row: row)
@@ -105,48 +177,152 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, snapshot: SnapshotArgument, as_json: JsonOption = False) -> None:
-    """Show an instance snapshot and its members."""
-    found = get_snapshot(Connections.of(context), snapshot)
-    print_json(found) if as_json else print_snapshot(found)
+    """Show an instance snapshot with each member's disk snapshot, and its disk as it is now.
+
+    As JSON, those are in its fields `disk_snapshots` and `disks`, where they have not been deleted since.
+    """
+    connections = Connections.of(context)
+    found = get_snapshot(connections, snapshot)
+    members = look_at_members(connections, found)
+    if as_json:
+        snapshots = [as_dict(each.snapshot) for each in members if each.snapshot]
+        disks = [as_dict(each.disk) for each in members if each.disk]
+        print_json({**as_dict(found), "disk_snapshots": snapshots, "disks": disks})
+        return
+    print_snapshot(found, with_members=False)
+    if members:
+        stdout().print(make_table(members, DETAILED_COLUMNS))
+
+
+@app.command()
+def update(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    *,
+    name: NewNameOption = None,
+    description: NewDescriptionOption = None,
+    label: NewLabelOption = None,
+    clear_labels: ClearLabelsOption = False,
+    keep: NewKeepOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what an instance snapshot is called and labelled, and how long it is kept, whatever state it is in. What is not given stays, and
+    its members keep theirs.
+    """
+    changed = InstanceSnapshot(id=snapshot)
+    mask = change(
+        changed, name=name, description=description, labels=label, clear_labels=clear_labels, keep=keep
+    )
+    response = Connections.of(context).instance_snapshots.UpdateInstanceSnapshot(
+        UpdateInstanceSnapshotRequest(
+            request_id=new_request_id(), instance_snapshot=changed, update_mask=mask
+        )
+    )
+    print_json(response) if as_json else print_snapshot(response.instance_snapshot)
 
 
 @app.command()
 def rollback(
     context: typer.Context,
     snapshot: SnapshotArgument,
+    *,
+    disks: Annotated[
+        list[str] | None,
+        typer.Option("--disk", metavar="DISK", help="Only this member's disk; repeat for more."),
+    ] = None,
+    snapshot_first: Annotated[
+        bool,
+        typer.Option(
+            "--snapshot-first",
+            help="Take snapshots of the disks as they are now, before they are rolled back.",
+        ),
+    ] = False,
     yes: YesOption = False,
     dry_run: DryRunOption = False,
-    *,
     wait: WaitOption = True,
     as_json: JsonOption = False,
 ) -> None:
     """Roll every disk of a snapshot back to its moment, together. The instance must be stopped.
 
-    What the disks hold now is lost: take a snapshot first. Disks attached since are left alone.
+    What the disks hold now is lost, unless --snapshot-first keeps it: a snapshot of the instance, and one of each
+    member's disk that is detached. Disks attached since are left alone.
     """
     connections = Connections.of(context)
-    if not yes and not dry_run:
-        found = get_snapshot(connections, snapshot)
-        stderr().print(make_table(found.members, {**MEMBER_COLUMNS, "NOW": _state_now(connections)}))
-        moment = format_time(found.cut_time)
-        ask(f"Roll these {len(found.members)} disks back to {moment}? What they hold now is lost.")
-    response = connections.instance_snapshots.RollbackInstanceSnapshot(
+    chosen = list(dict.fromkeys(disks or ()))
+    way_back = WayBack()
+    if dry_run or snapshot_first or not yes:
+        foreseen = _roll_back(connections, snapshot, chosen, validate_only=True)
+        if dry_run:
+            if snapshot_first:
+                check_way_back(connections, foreseen.instance_snapshot)
+            _print_rollback(foreseen, "would be", as_json=as_json)
+            say(f"{DRY_RUN} Nothing stands in the way of this rollback.")
+            return
+        if not yes:
+            _ask_for_rollback(connections, foreseen, chosen, snapshot_first=snapshot_first)
+        if snapshot_first:
+            way_back = take_way_back(connections, foreseen.instance_snapshot, chosen)
+    with way_back.named_when_it_fails():
+        response = _roll_back(connections, snapshot, chosen, validate_only=False)
+        if wait:
+            wait_for(connections, response.operation_id)
+            response.instance_snapshot.CopyFrom(get_snapshot(connections, snapshot))
+    _print_rollback(response, "was", as_json=as_json, taken_first=way_back.snapshot_ids)
+    if snapshot_first:
+        say("To go back to what the disks held before:")
+        for command in way_back.commands():
+            say(f"  {command}")
+
+
+def _roll_back(
+    connections: Connections, snapshot: str, disk_ids: Sequence[str], *, validate_only: bool
+) -> RollbackInstanceSnapshotResponse:
+    return connections.instance_snapshots.RollbackInstanceSnapshot(
         RollbackInstanceSnapshotRequest(
-            request_id=new_request_id(), instance_snapshot_id=snapshot, validate_only=dry_run
+            request_id=new_request_id(),
+            instance_snapshot_id=snapshot,
+            disk_ids=disk_ids,
+            validate_only=validate_only,
         )
     )
-    if wait and not dry_run:
-        wait_for(connections, response.operation_id)
-        response.instance_snapshot.CopyFrom(get_snapshot(connections, snapshot))
+
+
+def _ask_for_rollback(
+    connections: Connections,
+    foreseen: RollbackInstanceSnapshotResponse,
+    chosen: Sequence[str],
+    *,
+    snapshot_first: bool,
+) -> None:
+    target = foreseen.instance_snapshot
+    going_back = [
+        each for each in look_at_members(connections, target) if not chosen or each.member.disk_id in chosen
+    ]
+    stderr().print(make_table(going_back, TOUCHED_COLUMNS))
+    _say_untouched(foreseen, "will be")
+    many = len(going_back) > 1
+    what, hold = (f"these {len(going_back)} disks", "they hold") if many else ("this disk", "it holds")
+    lost = "kept in new snapshots first" if snapshot_first else "lost"
+    ask(f"Roll {what} back to {format_time(target.cut_time)}? What {hold} now is {lost}.")
+
+
+def _print_rollback(
+    response: RollbackInstanceSnapshotResponse,
+    untouched: str,
+    *,
+    as_json: bool,
+    taken_first: Sequence[str] = (),
+) -> None:
     if as_json:
-        print_json(response)
+        print_json({**as_dict(response), "taken_first": list(taken_first)})
     else:
         print_snapshot(response.instance_snapshot)
-        left = "would be" if dry_run else "was"
-        for disk_id in response.untouched_disk_ids:
-            say(f"{disk_id} is on the instance and not in the snapshot: it {left} left alone.")
-    if dry_run:
-        say(f"{DRY_RUN} Nothing stands in the way of this rollback.")
+        _say_untouched(response, untouched)
+
+
+def _say_untouched(response: RollbackInstanceSnapshotResponse, untouched: str) -> None:
+    for disk_id in response.untouched_disk_ids:
+        say(f"{disk_id} is on the instance and does not go back: it {untouched} left alone.")
 
 
 @app.command()
@@ -161,8 +337,12 @@ def delete(
     connections = Connections.of(context)
     snapshots = list(dict.fromkeys(snapshots))
     if not yes:
-        members = [member for snapshot in snapshots for member in get_snapshot(connections, snapshot).members]
-        stderr().print(make_table(members, MEMBER_COLUMNS))
+        members = [
+            member
+            for snapshot in snapshots
+            for member in look_at_members(connections, get_snapshot(connections, snapshot))
+        ]
+        stderr().print(make_table(members, _DOOMED_COLUMNS))
         what = snapshots[0] if len(snapshots) == 1 else f"these {len(snapshots)} instance snapshots"
         ask(
             f"Delete {what} with {len(members)} disk snapshots? They cannot be restored. The disks stay as they are."
@@ -178,6 +358,40 @@ def delete(
     ]
     if not all(outcomes):
         raise typer.Exit(1)
+
+
+@app.command()
+def copy(
+    context: typer.Context,
+    snapshot: SnapshotArgument,
+    to: Annotated[str, typer.Option(metavar="REGION", help="The region to copy it to.", show_default=False)],
+    name: Annotated[
+        str, typer.Option(help="The copy's name; the snapshot's when left out.", show_default=False)
+    ] = "",
+    *,
+    wait: WaitOption = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy an instance snapshot with all its members to another region, for new disks or a whole new instance there.
+
+    The copy stands by itself; until it is complete, the snapshot here cannot be deleted.
+    """
+    connections = Connections.of(context)
+    response = connections.instance_snapshots.CopyInstanceSnapshot(
+        CopyInstanceSnapshotRequest(
+            request_id=new_request_id(), instance_snapshot_id=snapshot, destination_region=to, name=name
+        )
+    )
+    if wait:
+        wait_for(connections, response.operation_id)
+    if as_json:
+        print_json(response)
+        return
+    done = "is copied" if wait else "is being copied"
+    print_card(
+        f"{snapshot} {done} to {to}.",
+        {"copy": response.copy_instance_snapshot_id, "operation": response.operation_id},
+    )
 
 
 def _finish_deletion(
@@ -203,17 +417,3 @@ def _finish_deletion(
         done = "is deleted" if wait else "is being deleted"
         print_card(f"{snapshot} {done}.", {"operation": result.operation_id})
     return True
-
-
-def _state_now(connections: Connections) -> Callable[[Member], Text]:
-    """The state of a member's disk at this moment: a rollback is refused when one is gone or busy."""
-
-    def state(member: Member) -> Text:
-        try:
-            return disk_state(connections.disks.GetDisk(GetDiskRequest(disk_id=member.disk_id)).disk)
-        except grpc.RpcError as error:
-            if code_of(error) is grpc.StatusCode.NOT_FOUND:
-                return Text("gone", style="bold red")
-            raise
-
-    return state

@@ -2,7 +2,7 @@
 notices (who waits for it).
 """
 
-from svckit.saga.definition import Run, SagaDefinition, Step
+from svckit.saga.definition import More, Progress, Run, SagaDefinition, Step
 from svckit.saga.engine import SagaEngine
 
-__all__ = ["Run", "SagaDefinition", "SagaEngine", "Step"]
+__all__ = ["More", "Progress", "Run", "SagaDefinition", "SagaEngine", "Step"]

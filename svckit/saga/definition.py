@@ -39,16 +39,38 @@ def _nothing(_run: Run) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a saga is that moves bytes: of `total_bytes`, holes included, and how many had to be sent for that."""
+
+    completed_bytes: int
+    total_bytes: int
+    sent_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class More:
+    """Returned by a step that has done a slice of its work: `data` and `progress` are kept, and the step is called again,
+    after a pause if it waits for something. So a step that lasts for hours is resumed where it was, holds no worker while
+    it waits or others do, and stops no shutdown.
+    """
+
+    data: Mapping[str, Any]
+    progress: Progress
+    pause_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One step. `pivot`: the commit that ends it is the point of no return. `answer`: the client's answer, fixed in that
-    same commit.
+    same commit. `lifts_deadline`: from that commit on the saga may take as long as it takes.
     """
 
     name: str
-    do: Callable[[Run], Mapping[str, Any] | None] = _nothing
+    do: Callable[[Run], Mapping[str, Any] | More | None] = _nothing
     undo: Callable[[Run], None] | None = None
     record: Callable[[Session, Run], None] | None = None
     pivot: bool = False
+    lifts_deadline: bool = False
     answer: Callable[[Session, Run], Message] | None = None
 
 
@@ -57,8 +79,8 @@ class SagaDefinition:
     """A kind of saga.
 
     `failed` writes the service's own rows in the commit that ends the compensation; its error is the refusal that turned
-    the saga back. `deadline_seconds` bounds the time before the pivot: past it the saga is turned back, whatever its
-    steps' outcomes (law 2). None means that unknown steps are tried until they are known.
+    the saga back. `deadline_seconds` bounds the time before the pivot, or before the step that lifts it: past it the saga
+    is turned back, whatever its steps' outcomes (law 2). None means that unknown steps are tried until they are known.
     """
 
     kind: str

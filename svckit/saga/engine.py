@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,7 @@ from svckit.clock import utc_now
 from svckit.database import Database
 from svckit.errors import DependencyUnavailable, Refusal
 from svckit.saga import journal, requests
-from svckit.saga.definition import Run, SagaDefinition
+from svckit.saga.definition import More, Run, SagaDefinition
 from svckit.saga.journal import Saga, SagaState
 from svckit.saga.notices import Notices
 
@@ -169,7 +170,7 @@ class SagaEngine:
         if free <= 0:
             return _FIRST_PAUSE_SECONDS
         with self.database.read() as session:
-            due = journal.next_due(session)
+            due = journal.next_due(session, self.region)
         now = utc_now()
         if due is None or due > now:
             wait = (due - now).total_seconds() if due else _LOOK_AROUND_SECONDS
@@ -177,7 +178,12 @@ class SagaEngine:
         with self.database.write() as session:
             now = utc_now()
             claimed = journal.claim_due(
-                session, owner=self._new_owner(), now=now, until=now + self._lease, limit=free
+                session,
+                region=self.region,
+                owner=self._new_owner(),
+                now=now,
+                until=now + self._lease,
+                limit=free,
             )
         for saga in claimed:
             self.begin(saga)
@@ -233,7 +239,7 @@ class SagaEngine:
         definition = self._definitions[saga.kind]
         step = definition.steps[saga.step]
         run = saga.run()
-        if not saga.past_pivot and saga.deadline is not None and utc_now() > saga.deadline:
+        if _is_too_late(saga):
             why = f"{saga.kind} was not past {step.name} in time"
             if saga.last_error:
                 why += f": {saga.last_error}"
@@ -247,6 +253,8 @@ class SagaEngine:
             return self._try_later(saga, refusal)
         except Exception as error:  # noqa: BLE001 - law 2: what is no definite no is unknown, a programming error too
             return self._try_later(saga, error)
+        if isinstance(result, More):
+            return self._go_on(saga, result)
 
         run = saga.run(result)
         is_last = saga.step + 1 == len(definition.steps)
@@ -254,6 +262,7 @@ class SagaEngine:
             "step": saga.step if is_last else saga.step + 1,
             "data": dict(run.data),
             "past_pivot": saga.past_pivot or step.pivot,
+            "deadline": None if step.lifts_deadline else saga.deadline,
             "attempts": 0,
             "last_error": "",
         }
@@ -272,6 +281,23 @@ class SagaEngine:
         # Law 3: the commit that ends one step begins the next.
         self._write(saga, values, effects)
         return not is_last
+
+    def _go_on(self, saga: Saga, more: More) -> bool:
+        """Keep what a slice of the step has come to; True while the next slice is to be done now.
+
+        Where no worker is free it is done later: whoever waits for one must wait for a slice, not for hours.
+        """
+        values: dict[str, Any] = {
+            "data": {**saga.data, **more.data, "progress": asdict(more.progress)},
+            "attempts": 0,
+            "last_error": "",
+        }
+        with self._guard:
+            lets_go = more.pause_seconds > 0 or len(self._driving) >= self._workers
+        if lets_go:
+            values |= {"due_at": utc_now() + timedelta(seconds=more.pause_seconds), "owner": ""}
+        self._write(saga, values)
+        return not lets_go
 
     # Backwards
 
@@ -385,6 +411,7 @@ class SagaEngine:
         journal.add_event(
             session,
             account_id=saga.account_id,
+            region=saga.region,
             actor=saga.actor,
             type=saga.kind,
             resource_id=saga.resource_id,
@@ -405,6 +432,10 @@ class SagaEngine:
         next claim, also when that is this process's again.
         """
         return f"{self._process}-{next(self._claim_numbers)}"
+
+
+def _is_too_late(saga: Saga) -> bool:
+    return not saga.past_pivot and saga.deadline is not None and utc_now() > saga.deadline
 
 
 def _at_rest(state: SagaState) -> dict[str, Any]:

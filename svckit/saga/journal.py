@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
+from svckit import paging
 from svckit.clock import utc_now
 from svckit.database import UtcDateTime, rows_changed, table_of
 from svckit.saga.definition import Run
@@ -83,8 +84,10 @@ class Event(SharedTable):
     __tablename__ = "events"
     __table_args__ = (
         sa.Index("events_by_operation", "operation_id", "sequence"),
-        sa.Index("events_by_resource", "resource_id", "sequence"),
-        sa.Index("events_by_account", "account_id", "sequence"),
+        sa.Index("events_by_resource", "resource_id", "time", "sequence"),
+        sa.Index("events_by_account", "account_id", "time", "sequence"),
+        sa.Index("events_by_type", "account_id", "type", "time", "sequence"),
+        sa.Index("events_by_actor", "account_id", "actor", "time", "sequence"),
     )
 
     sequence: Mapped[int] = mapped_column(
@@ -92,6 +95,7 @@ class Event(SharedTable):
     )
     time: Mapped[datetime] = mapped_column(UtcDateTime)
     account_id: Mapped[str]
+    region: Mapped[str]
     actor: Mapped[str]
     type: Mapped[str]
     """The mutation's or the saga's name."""
@@ -103,6 +107,9 @@ class Event(SharedTable):
     operation_id: Mapped[str]
     detail: Mapped[str]
 
+
+UNDO = "undo "
+"""Before the step's name in the type of an event that says it was undone."""
 
 _SAGAS = table_of(Saga)
 _EVENTS = table_of(Event)
@@ -120,6 +127,7 @@ def add_event(
     session: Session,
     *,
     account_id: str,
+    region: str,
     actor: str,
     type: str,  # noqa: A002 - the column's name
     resource_id: str,
@@ -134,6 +142,7 @@ def add_event(
         {
             "time": utc_now(),
             "account_id": account_id,
+            "region": region,
             "actor": actor,
             "type": type,
             "step": step,
@@ -153,14 +162,16 @@ def update_claimed(session: Session, saga: Saga, values: Mapping[str, Any]) -> N
         raise Fenced(saga.id)
 
 
-def claim_due(session: Session, *, owner: str, now: datetime, until: datetime, limit: int) -> Sequence[Saga]:
+def claim_due(
+    session: Session, *, region: str, owner: str, now: datetime, until: datetime, limit: int
+) -> Sequence[Saga]:
     """Claim up to `limit` sagas that are due: start, retry and crash recovery are this one path.
 
     Two replicas never get the same one: PostgreSQL skips rows that another claim has locked, SQLite has one writer.
     """
     due = (
         sa.select(_SAGAS.c.id)
-        .where(_SAGAS.c.due_at <= now)
+        .where(_SAGAS.c.due_at <= now, _SAGAS.c.region == region)
         .order_by(_SAGAS.c.due_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -199,14 +210,55 @@ def make_due(session: Session, saga_id: str, now: datetime) -> bool:
     return session.scalar(unfinished) is not None
 
 
-def next_due(session: Session) -> datetime | None:
+def next_due(session: Session, region: str) -> datetime | None:
     return session.scalar(
-        sa.select(Saga.due_at).where(Saga.due_at.is_not(None)).order_by(Saga.due_at).limit(1)
+        sa.select(Saga.due_at)
+        .where(Saga.due_at.is_not(None), Saga.region == region)
+        .order_by(Saga.due_at)
+        .limit(1)
     )
 
 
-def find(session: Session, saga_id: str) -> Saga | None:
-    return session.scalar(sa.select(Saga).where(Saga.id == saga_id))
+def find(session: Session, saga_id: str, *, region: str) -> Saga | None:
+    return session.scalar(sa.select(Saga).where(Saga.id == saga_id, Saga.region == region))
+
+
+def list_events(
+    session: Session,
+    page: paging.Page,
+    *,
+    account_id: str,
+    region: str,
+    resource_id: str,
+    operation_id: str,
+    type: str,  # noqa: A002 - the column's name
+    actor: str,
+    time_from: datetime | None,
+    time_before: datetime | None,
+) -> tuple[Sequence[Event], str]:
+    """Whichever index serves a filter, it is in the order of the page; only one operation's events, which are few, are
+    sorted. An id is of one account: there the account is compared as an expression, because SQLite, which knows nothing
+    of how many events an account has, would rather walk all of those than the few of the id.
+    """
+    account = Event.account_id + "" if resource_id or operation_id else Event.account_id
+    query = sa.select(Event).where(account == account_id, Event.region == region)
+    if resource_id:
+        query = query.where(Event.resource_id == resource_id)
+    if operation_id:
+        query = query.where(Event.operation_id == operation_id)
+    if type:
+        name, slash, step = type.partition("/")
+        query = query.where(Event.type == name)
+        if slash:
+            undone = step.removeprefix(UNDO)
+            query = query.where(Event.step == undone, Event.undo == (undone != step))
+    if actor:
+        query = query.where(Event.actor == actor)
+    if time_from:
+        query = query.where(Event.time >= time_from)
+    if time_before:
+        query = query.where(Event.time < time_before)
+    return paging.fetch_by_time(session, query, Event.time, Event.sequence, page)
 
 
 def steps_of(session: Session, saga_id: str) -> Sequence[Event]:

@@ -25,6 +25,7 @@ class AcceptedRequest(SharedTable):
     __table_args__ = (sa.Index("requests_by_operation", "operation_id"),)
 
     account_id: Mapped[str] = mapped_column(primary_key=True)
+    region: Mapped[str] = mapped_column(primary_key=True)
     method: Mapped[str] = mapped_column(primary_key=True)
     request_id: Mapped[str] = mapped_column(primary_key=True)
     fingerprint: Mapped[str]
@@ -39,7 +40,7 @@ _REQUESTS = table_of(AcceptedRequest)
 
 
 def remember(
-    session: Session, *, account_id: str, request: Message, operation_id: str
+    session: Session, *, account_id: str, region: str, request: Message, operation_id: str
 ) -> AcceptedRequest | None:
     """Note that `request` is being accepted; returns the earlier row when it was accepted before, and None when this is
     the first time. Raises RequestIdReused for other arguments. Two at once on two replicas: the second waits for the
@@ -49,7 +50,12 @@ def remember(
     if not request_id:
         return None
     fingerprint = _fingerprint(request)
-    identity = {"account_id": account_id, "method": type(request).__name__, "request_id": request_id}
+    identity = {
+        "account_id": account_id,
+        "region": region,
+        "method": type(request).__name__,
+        "request_id": request_id,
+    }
     values: dict[str, Any] = {
         **identity,
         "fingerprint": fingerprint,
@@ -68,13 +74,14 @@ def remember(
     return None
 
 
-def keep_answer(session: Session, *, account_id: str, request: Message, answer: bytes) -> None:
+def keep_answer(session: Session, *, account_id: str, region: str, request: Message, answer: bytes) -> None:
     """Keep the answer of a mutation that is not a saga."""
     request_id: str = getattr(request, "request_id").lower()  # noqa: B009 - as above
     session.execute(
         sa.update(_REQUESTS)
         .where(
             _REQUESTS.c.account_id == account_id,
+            _REQUESTS.c.region == region,
             _REQUESTS.c.method == type(request).__name__,
             _REQUESTS.c.request_id == request_id,
         )

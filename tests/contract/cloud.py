@@ -20,6 +20,9 @@ from stillpoint.compute.v1 import (
     instance_service_pb2_grpc,
 )
 from stillpoint.disk.v1 import (
+    auto_snapshot_policy_pb2,
+    auto_snapshot_policy_service_pb2,
+    auto_snapshot_policy_service_pb2_grpc,
     block_service_pb2,
     block_service_pb2_grpc,
     disk_pb2,
@@ -47,6 +50,7 @@ from tests.contract.error_tables import Observed
 MIB = 1 << 20
 LONGEST_CALL_SECONDS = 30.0
 ACCOUNT = "local"
+EVERY_DAY = auto_snapshot_policy_pb2.Weekday.values()[1:]
 
 _SERVICE_OF_PREFIX = {"op-c": Service.COMPUTE, "op-d": Service.DISK, "op-s": Service.SNAPSHOT}
 
@@ -91,6 +95,7 @@ class Cloud:
         self.accounts = account_service_pb2_grpc.AccountServiceStub(compute)
         self.disks = disk_service_pb2_grpc.DiskServiceStub(disk)
         self.disk_snapshots = disk_snapshot_service_pb2_grpc.DiskSnapshotServiceStub(disk)
+        self.policies = auto_snapshot_policy_service_pb2_grpc.AutoSnapshotPolicyServiceStub(disk)
         self.blocks = block_service_pb2_grpc.BlockServiceStub(disk)
         self.instance_snapshots = instance_snapshot_service_pb2_grpc.InstanceSnapshotServiceStub(
             self.channels[Service.SNAPSHOT]
@@ -167,6 +172,20 @@ class Cloud:
         self.finish(answer.operation_id)
         return self.instance_snapshot(answer.instance_snapshot.id)
 
+    def a_policy(self, *disk_ids: str, **settings: Any) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        """Every day at 02:00 UTC, unless the settings say otherwise."""
+        policy = auto_snapshot_policy_pb2.AutoSnapshotPolicy(
+            **{
+                "name": a_name("policy"),
+                "weekdays": EVERY_DAY,
+                "hours": [2],
+                "disk_ids": disk_ids,
+                **settings,
+            }
+        )
+        request = auto_snapshot_policy_service_pb2.CreateAutoSnapshotPolicyRequest(policy=policy)
+        return self.policies.CreateAutoSnapshotPolicy(request).policy
+
     def fill_snapshot_slots(self, disk_id: str) -> list[str]:
         """Take every manual slot of a disk; returns the snapshots."""
         slots = self.disk(disk_id).manual_snapshots
@@ -225,6 +244,20 @@ class Cloud:
     def delete_disk(self, disk_id: str) -> None:
         self.finish(self.disks.DeleteDisk(disk_service_pb2.DeleteDiskRequest(disk_id=disk_id)).operation_id)
 
+    def delete_policies(self) -> None:
+        """All that any run of this suite has made."""
+        page = auto_snapshot_policy_service_pb2.ListAutoSnapshotPoliciesRequest(page_size=500)
+        while True:
+            answer = self.policies.ListAutoSnapshotPolicies(page)
+            for policy in answer.policies:
+                if policy.name.startswith("contract-"):
+                    self.policies.DeleteAutoSnapshotPolicy(
+                        auto_snapshot_policy_service_pb2.DeleteAutoSnapshotPolicyRequest(policy_id=policy.id)
+                    )
+            page.page_token = answer.next_page_token
+            if not page.page_token:
+                return
+
     def roll_back(self, instance_snapshot_id: str) -> None:
         answer = self.instance_snapshots.RollbackInstanceSnapshot(
             instance_snapshot_service_pb2.RollbackInstanceSnapshotRequest(
@@ -267,6 +300,10 @@ class Cloud:
         )
         assert not listed.next_page_token
         return listed.snapshots
+
+    def policy(self, policy_id: str) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        request = auto_snapshot_policy_service_pb2.GetAutoSnapshotPolicyRequest(policy_id=policy_id)
+        return self.policies.GetAutoSnapshotPolicy(request).policy
 
     def instance_snapshot(self, instance_snapshot_id: str) -> instance_snapshot_pb2.InstanceSnapshot:
         request = instance_snapshot_service_pb2.GetInstanceSnapshotRequest(

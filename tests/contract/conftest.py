@@ -5,11 +5,12 @@
     pytest tests/contract --target compute=host:port,disk=host:port,snapshot=host:port
 
 Against a target, tests that need the internal ports, or a service that fails on purpose, are skipped and say so. The
-suite leaves what it made there, under names that begin with `contract-`.
+suite leaves what it made there, under names that begin with `contract-`, but for policies, which would go on.
 """
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.contract.error_tables import Observed
 from tests.contract.inside import Inside
 from tests.contract.troubled import TroubledCloud
 from tests.support.deployments import deployed, named_target
+from tests.support.regions import NORTH, SOUTH, two_regions
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -57,6 +59,7 @@ def cloud(
     if target is not None:
         with closing(Cloud(target, observed)) as cloud:
             yield cloud
+            cloud.delete_policies()
         return
     folder = tmp_path_factory.mktemp(f"contract-{database_kind}")
     # Few slots, so that filling them is quick.
@@ -83,7 +86,9 @@ def troubled(
     observed: Observed,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[TroubledCloud]:
-    """A second deployment, whose block store fails when it is told to and whose services may be killed."""
+    """A second deployment, whose block store fails when it is told to, whose clock moves and whose services may be
+    killed.
+    """
     if named_target(request.config) is not None:
         pytest.skip("needs services that fail on purpose, which a --target does not")
     folder = tmp_path_factory.mktemp(f"troubled-{database_kind}")
@@ -93,8 +98,44 @@ def troubled(
             folder,
             database_kind,
             environment=TroubledCloud.environment(folder),
-            modules={Service.DISK: "tests.contract.failing_disk_svc"},
+            modules={
+                Service.DISK: "tests.contract.failing_disk_svc",
+                Service.SNAPSHOT: "tests.contract.snapshot_svc_on_a_clock",
+            },
         ) as local,
         closing(TroubledCloud(local, observed)) as cloud,
     ):
         yield cloud
+
+
+@dataclass(frozen=True, slots=True)
+class TwoRegions:
+    """Each of the two knows the other as a peer."""
+
+    north: TroubledCloud
+    south: TroubledCloud
+
+
+@pytest.fixture(scope="session")
+def regions(
+    request: pytest.FixtureRequest,
+    database_kind: str,
+    observed: Observed,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[TwoRegions]:
+    """Two deployments, from one of which to the other things are copied; either can be in trouble."""
+    if named_target(request.config) is not None:
+        pytest.skip("needs two deployments that know each other, and a --target names one")
+    folder = tmp_path_factory.mktemp(f"regions-{database_kind}")
+    with (
+        two_regions(
+            request,
+            folder,
+            database_kind,
+            environment=TroubledCloud.environment,
+            modules={Service.DISK: "tests.contract.failing_disk_svc"},
+        ) as local,
+        closing(TroubledCloud(local[NORTH], observed)) as north,
+        closing(TroubledCloud(local[SOUTH], observed)) as south,
+    ):
+        yield TwoRegions(north, south)

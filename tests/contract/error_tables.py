@@ -84,6 +84,11 @@ TABLES = dict(_tables())
 """Of each method, by its full name."""
 
 
+def is_public(method: str) -> bool:
+    """Not served on an internal port only."""
+    return method.split("/")[1].rpartition(".")[2] not in ("ParticipantService", "ImportService")
+
+
 class Observed:
     """Every refusal that any client of the session got."""
 
@@ -109,7 +114,7 @@ class Observed:
         return sorted(
             f"{method}: {code} / {reason}"
             for method, table in TABLES.items()
-            if "ParticipantService" not in method
+            if is_public(method)
             for code, reason in table
             if (method, code, reason) not in self.reasons and (method, reason) not in self.violations
         )

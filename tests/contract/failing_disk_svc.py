@@ -1,4 +1,5 @@
-"""disk_svc over a store that fails when it is told to: the composition root of the troubled deployment.
+"""disk_svc over a store that fails when it is told to, by a clock that tests move: its composition root in the troubled
+deployment.
 
 A file in the folder STILLPOINT_CONTRACT_FAULTS, named like a method of the store, says how that method fails while the
 file is there. The product itself has no such switch (design.md §8).
@@ -11,11 +12,20 @@ from pathlib import Path
 from typing import Any, cast
 
 from disk_svc.__main__ import serve
-from disk_svc.blockstore import BlockStore, LmdbBlockStore
+from disk_svc.blockstore import BlockStore, Extent, LmdbBlockStore
 from disk_svc.blockstore.errors import DataLoss, OutOfSpace, StoreError
 from disk_svc.settings import Settings
+from tests.support.movable_clock import clock_in
 
 SECRET = "the text of an error that nobody foresaw"
+
+
+class _Rot(Exception):
+    """Of writes: what is stored is not what was given, and its checksum is right."""
+
+
+def _flipped(data: bytes) -> bytes:
+    return bytes([data[0] ^ 1]) + data[1:]
 
 
 class FailingStore:
@@ -38,6 +48,8 @@ class FailingStore:
                 return OutOfSpace()
             case "lost":
                 return DataLoss(object_id, 0)
+            case "rots":
+                return _Rot()
             case _:
                 return RuntimeError(SECRET)
 
@@ -53,6 +65,10 @@ class FailingStore:
     def resize_volume(self, volume_id: str, size_bytes: int) -> None:
         self._fail("resize_volume", volume_id)
         self._store.resize_volume(volume_id, size_bytes)
+
+    def delete_volume(self, volume_id: str) -> None:
+        self._fail("delete_volume", volume_id)
+        self._store.delete_volume(volume_id)
 
     def cut(self, key: str, cuts: Sequence[Any]) -> Any:
         self._fail("cut", cuts[0].volume_id)
@@ -82,6 +98,8 @@ class FailingStore:
 
     def write(self, writer: Any, extents: Sequence[Any]) -> "Future[None]":
         fault = self._fault("write", writer.volume_id)
+        if isinstance(fault, _Rot):
+            return self._store.write(writer, [Extent(e.offset_bytes, _flipped(e.data)) for e in extents])
         if fault is None:
             return self._store.write(writer, extents)
         failed: Future[None] = Future()
@@ -92,4 +110,5 @@ class FailingStore:
 if __name__ == "__main__":
     settings = Settings()
     faults = Path(os.environ["STILLPOINT_CONTRACT_FAULTS"])
-    serve(settings, cast("BlockStore", FailingStore(LmdbBlockStore(settings.store_path), faults)))
+    store = cast("BlockStore", FailingStore(LmdbBlockStore(settings.store_path), faults))
+    serve(settings, store, clock_in(faults / "clock"))

@@ -9,7 +9,12 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from stillpoint.compute.v1 import account_service_pb2, instance_service_pb2
-from stillpoint.disk.v1 import block_service_pb2, disk_service_pb2, disk_snapshot_service_pb2
+from stillpoint.disk.v1 import (
+    auto_snapshot_policy_service_pb2,
+    block_service_pb2,
+    disk_service_pb2,
+    disk_snapshot_service_pb2,
+)
 from stillpoint.operation.v1 import event_service_pb2, operation_service_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2
 from stillpoint_cli.addresses import Service
@@ -17,7 +22,12 @@ from tests.contract.cloud import Cloud
 
 _SERVED = {
     Service.COMPUTE: (instance_service_pb2, account_service_pb2),
-    Service.DISK: (disk_service_pb2, disk_snapshot_service_pb2, block_service_pb2),
+    Service.DISK: (
+        disk_service_pb2,
+        disk_snapshot_service_pb2,
+        auto_snapshot_policy_service_pb2,
+        block_service_pb2,
+    ),
     Service.SNAPSHOT: (instance_snapshot_service_pb2,),
 }
 _SERVED_BY_ALL = (operation_service_pb2, event_service_pb2)

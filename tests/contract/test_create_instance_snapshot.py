@@ -100,11 +100,16 @@ class TestCreateInstanceSnapshot:
         assert name.startswith(machine.name[:40])
         assert len(name) <= 65
 
-    def test_makes_members_that_become_new_disks_but_cannot_be_deleted_alone(self, cloud: Cloud):
-        machine = cloud.an_instance()
-        cloud.write(machine.system_disk_id, (0, b"member"))
-        [member] = cloud.an_instance_snapshot(machine.id).members
-        assert cloud.read(cloud.a_disk(source_snapshot_id=member.snapshot_id), 0, 6) == b"member"
+    def test_lists_its_members_among_the_snapshots_of_each_disk_as_soon_as_it_is_answered(self, cloud: Cloud):
+        machine = cloud.an_instance(data_disks=2)
+        answer = create(cloud, machine.id)
+        for member in answer.instance_snapshot.members:
+            [listed] = cloud.snapshots_of(disk_id=member.disk_id)
+            assert (listed.id, listed.instance_snapshot_id) == (
+                member.snapshot_id,
+                answer.instance_snapshot.id,
+            )
+        cloud.finish(answer.operation_id)
 
     @pytest.mark.parametrize("name", ["n" * 66, " x", "a\nb", "\x00"])
     def test_fails_when_the_name_is_malformed(self, cloud: Cloud, name: str):
@@ -174,13 +179,20 @@ class TestCreateInstanceSnapshot:
         assert_nothing_is_left(cloud, machine.id, machine.system_disk_id)
         assert cloud.disk(full).manual_snapshots.used == limit
 
-    def test_fails_when_several_disks_have_no_free_slot_and_names_each(self, cloud: Cloud):
+    def test_fails_when_several_disks_have_no_free_slot_and_names_each_with_its_limit_and_its_use(
+        self, cloud: Cloud
+    ):
         machine = cloud.an_instance(data_disks=2)
+        limit = cloud.disk(machine.system_disk_id).manual_snapshots.limit
         for disk_id in machine.data_disk_ids:
             cloud.fill_snapshot_slots(disk_id)
         with refused("RESOURCE_EXHAUSTED", "SNAPSHOT_QUOTA_EXCEEDED", DISK) as refusal:
             create(cloud, machine.id)
         assert refusal.quotas.keys() == {f"disk/{disk_id}" for disk_id in machine.data_disk_ids}
+        for full in refusal.quotas.values():
+            assert (full.quota_metric, full.quota_value) == ("manual_snapshots_per_disk", limit)
+            assert f"{limit} of {limit} manual snapshots" in full.description
+        assert_nothing_is_left(cloud, machine.id, machine.system_disk_id)
 
     def test_takes_the_last_free_slot_and_then_fails(self, cloud: Cloud):
         machine = cloud.an_instance()

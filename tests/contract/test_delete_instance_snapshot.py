@@ -84,7 +84,9 @@ class TestDeleteInstanceSnapshot:
         }
         cloud.delete_instance_snapshot(whole.id)
 
-    def test_fails_when_a_disk_is_being_rolled_back_to_a_member(self, cloud: Cloud, inside: Inside):
+    def test_fails_when_a_disk_is_being_rolled_back_to_a_member_and_deletes_none_of_them(
+        self, cloud: Cloud, inside: Inside
+    ):
         machine = cloud.an_instance(data_disks=1, stopped=True)
         whole = cloud.an_instance_snapshot(machine.id)
         member = whole.members[1]
@@ -92,6 +94,9 @@ class TestDeleteInstanceSnapshot:
             with refused("FAILED_PRECONDITION", "SNAPSHOT_IN_USE", DISK) as refusal:
                 cloud.delete_instance_snapshot(whole.id)
         assert refusal.metadata == {"snapshot_id": member.snapshot_id}
+        assert {snapshot.state for snapshot in cloud.snapshots_of(instance_snapshot_id=whole.id)} == {
+            disk_snapshot_pb2.DiskSnapshot.STATE_AVAILABLE
+        }
         cloud.delete_instance_snapshot(whole.id)
 
     def test_fails_when_several_members_are_in_use_and_names_each(self, cloud: Cloud, inside: Inside):
@@ -100,6 +105,7 @@ class TestDeleteInstanceSnapshot:
         with inside.being_made(*in_use):
             with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
                 cloud.delete_instance_snapshot(whole.id)
+        assert len(cloud.snapshots_of(instance_snapshot_id=whole.id)) == 3
         assert sorted(refusal.violations) == sorted(
             ("SNAPSHOT_IN_USE", f"snapshot/{snapshot_id}") for snapshot_id in in_use
         )

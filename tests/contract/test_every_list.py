@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.contract.cloud import Cloud
 from tests.contract.methods import LISTS, Method
@@ -24,6 +25,7 @@ def something_to_list(cloud: Cloud) -> None:
     for _ in range(4):
         cloud.an_instance_snapshot(machine.id)
         cloud.a_disk()
+        cloud.a_policy()
 
 
 def filter_fields(method: Method) -> Mapping[str, Any]:
@@ -135,16 +137,23 @@ def test_fails_when_the_token_is_of_another_list(cloud: Cloud, method: Method):
             page(cloud, method, page_size=1, page_token=token)
 
 
+def a_value_of(field: FieldDescriptor) -> object:
+    if field.message_type is not None:
+        return (
+            {"seconds": 1} if field.message_type.full_name == Timestamp.DESCRIPTOR.full_name else {"a": "1"}
+        )
+    if field.enum_type is not None:
+        return 1
+    return "x" if field.type == FieldDescriptor.TYPE_STRING else True
+
+
 @each_list
 @pytest.mark.usefixtures("something_to_list")
 def test_fails_when_the_token_is_of_this_list_with_another_filter(cloud: Cloud, method: Method):
     _, token = page(cloud, method, page_size=1)
     fields = filter_fields(method).values()
     for field in fields:
-        if field.enum_type is not None:
-            value: object = 1
-        else:
-            value = "x" if field.type == FieldDescriptor.TYPE_STRING else True
+        value = a_value_of(field)
         with refused("INVALID_ARGUMENT", "PAGE_TOKEN_INVALID"):
             page(cloud, method, page_size=1, page_token=token, filter={field.name: value})
 
@@ -157,12 +166,21 @@ def test_takes_a_token_with_another_page_size(cloud: Cloud, method: Method):
     assert page(cloud, method, page_size=3, page_token=token)[0] == four[1:]
 
 
-@pytest.mark.parametrize(
-    "method",
-    [method for method in LISTS if "state" in filter_fields(method)],
-    ids=str,
-)
+@each_list
 @pytest.mark.parametrize("unknown", [99, -1])
-def test_fails_when_the_state_to_filter_by_is_unknown(cloud: Cloud, method: Method, unknown: int):
-    with invalid("filter.state"):
-        page(cloud, method, filter={"state": unknown})
+def test_fails_when_a_state_or_the_like_to_filter_by_is_unknown(cloud: Cloud, method: Method, unknown: int):
+    enums = [field.name for field in filter_fields(method).values() if field.enum_type is not None]
+    if enums:
+        with invalid(*(f"filter.{name}" for name in enums)):
+            page(cloud, method, filter=dict.fromkeys(enums, unknown))
+
+
+@each_list
+def test_fails_when_labels_or_moments_to_filter_by_are_none(cloud: Cloud, method: Method):
+    no_moment, messages = {"nanos": -1}, [f for f in filter_fields(method).values() if f.message_type]
+    malformed = {
+        field.name: no_moment if a_value_of(field) == {"seconds": 1} else {"No Key": ""} for field in messages
+    }
+    if malformed:
+        with invalid(*(f"filter.{name}" for name in malformed)):
+            page(cloud, method, filter=malformed)

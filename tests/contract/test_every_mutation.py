@@ -8,13 +8,22 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
-from stillpoint.compute.v1 import account_service_pb2, instance_service_pb2
-from stillpoint.disk.v1 import disk_service_pb2, disk_snapshot_service_pb2
-from stillpoint.snapshot.v1 import instance_snapshot_service_pb2
+from stillpoint.compute.v1 import account_service_pb2, instance_pb2, instance_service_pb2
+from stillpoint.disk.v1 import (
+    auto_snapshot_policy_pb2,
+    disk_pb2,
+    disk_service_pb2,
+    disk_snapshot_pb2,
+    disk_snapshot_service_pb2,
+)
+from stillpoint.disk.v1 import auto_snapshot_policy_service_pb2 as policy_service_pb2
+from stillpoint.snapshot.v1 import instance_snapshot_pb2, instance_snapshot_service_pb2
 from stillpoint_cli.addresses import Service
 from tests.contract.cloud import MIB, Cloud, a_name, a_request_id, an_unknown_id
+from tests.contract.conftest import TwoRegions
 from tests.contract.methods import LISTS, METHODS, MUTATIONS, Method
 from tests.contract.refusals import refused
+from tests.support.regions import SOUTH
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +57,17 @@ def create_instance(cloud: Cloud) -> Case:
         make(name=name, system_disk=disk, data_disks=[disk]),
         make(name=name, system_disk=missing),
         lambda: len(cloud.instances.ListInstances(listing).instances),
+    )
+
+
+def update_instance(cloud: Cloud) -> Case:
+    machine, make = cloud.an_instance(), instance_service_pb2.UpdateInstanceRequest
+    return Case(
+        cloud.instances.UpdateInstance,
+        make(instance=instance_pb2.Instance(id=machine.id, name="new")),
+        make(instance=instance_pb2.Instance(id=machine.id, name="newer")),
+        make(instance=instance_pb2.Instance(id=an_unknown_id("i"), name="new")),
+        lambda: cloud.events_of(Service.COMPUTE, machine.id).count("update_instance"),
     )
 
 
@@ -145,6 +165,17 @@ def create_disk(cloud: Cloud) -> Case:
     )
 
 
+def update_disk(cloud: Cloud) -> Case:
+    disk_id, make = cloud.a_disk(), disk_service_pb2.UpdateDiskRequest
+    return Case(
+        cloud.disks.UpdateDisk,
+        make(disk=disk_pb2.Disk(id=disk_id, name="new")),
+        make(disk=disk_pb2.Disk(id=disk_id, name="newer")),
+        make(disk=disk_pb2.Disk(id=an_unknown_id("disk"), name="new")),
+        lambda: cloud.events_of(Service.DISK, disk_id).count("update_disk"),
+    )
+
+
 def resize_disk(cloud: Cloud) -> Case:
     disk_id, make = cloud.a_disk(), disk_service_pb2.ResizeDiskRequest
     return Case(
@@ -190,6 +221,17 @@ def create_disk_snapshot(cloud: Cloud) -> Case:
     )
 
 
+def update_disk_snapshot(cloud: Cloud) -> Case:
+    snapshot_id, make = cloud.a_disk_snapshot(), disk_snapshot_service_pb2.UpdateDiskSnapshotRequest
+    return Case(
+        cloud.disk_snapshots.UpdateDiskSnapshot,
+        make(snapshot=disk_snapshot_pb2.DiskSnapshot(id=snapshot_id, labels={"a": "1", "b": "2", "c": "3"})),
+        make(snapshot=disk_snapshot_pb2.DiskSnapshot(id=snapshot_id, labels={"a": "1", "b": "2"})),
+        make(snapshot=disk_snapshot_pb2.DiskSnapshot(id=an_unknown_id("snap"), name="new")),
+        lambda: cloud.events_of(Service.DISK, snapshot_id).count("update_disk_snapshot"),
+    )
+
+
 def delete_disk_snapshot(cloud: Cloud) -> Case:
     snapshot_id, make = cloud.a_disk_snapshot(), disk_snapshot_service_pb2.DeleteDiskSnapshotRequest
     return Case(
@@ -201,6 +243,64 @@ def delete_disk_snapshot(cloud: Cloud) -> Case:
     )
 
 
+def create_auto_snapshot_policy(cloud: Cloud) -> Case:
+    disk_id, make = cloud.a_disk(), policy_service_pb2.CreateAutoSnapshotPolicyRequest
+
+    def policy(*disk_ids: str) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        name, weekday = "contract-policy", auto_snapshot_policy_pb2.WEEKDAY_FRIDAY
+        return auto_snapshot_policy_pb2.AutoSnapshotPolicy(
+            name=name, weekdays=[weekday], hours=[2], disk_ids=disk_ids
+        )
+
+    listing = policy_service_pb2.ListAutoSnapshotPoliciesRequest(
+        filter=policy_service_pb2.ListAutoSnapshotPoliciesRequest.Filter(disk_id=disk_id)
+    )
+    return Case(
+        cloud.policies.CreateAutoSnapshotPolicy,
+        make(policy=policy(disk_id)),
+        make(policy=policy()),
+        make(policy=policy(disk_id, an_unknown_id("disk"))),
+        lambda: len(cloud.policies.ListAutoSnapshotPolicies(listing).policies),
+    )
+
+
+def update_auto_snapshot_policy(cloud: Cloud) -> Case:
+    policy_id, make = cloud.a_policy().id, policy_service_pb2.UpdateAutoSnapshotPolicyRequest
+
+    def policy(**changes: Any) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        return auto_snapshot_policy_pb2.AutoSnapshotPolicy(**{"id": policy_id, **changes})
+
+    return Case(
+        cloud.policies.UpdateAutoSnapshotPolicy,
+        make(policy=policy(hours=[3])),
+        make(policy=policy(hours=[4])),
+        make(policy=policy(disk_ids=[an_unknown_id("disk")])),
+        lambda: cloud.events_of(Service.DISK, policy_id).count("update_auto_snapshot_policy"),
+    )
+
+
+def delete_auto_snapshot_policy(cloud: Cloud) -> Case:
+    policy_id, make = cloud.a_policy().id, policy_service_pb2.DeleteAutoSnapshotPolicyRequest
+    return Case(
+        cloud.policies.DeleteAutoSnapshotPolicy,
+        make(policy_id=policy_id),
+        make(policy_id=cloud.a_policy().id),
+        make(policy_id=an_unknown_id("asp")),
+        lambda: cloud.events_of(Service.DISK, policy_id).count("delete_auto_snapshot_policy"),
+    )
+
+
+def copy_disk_snapshot(cloud: Cloud) -> Case:
+    snapshot_id, make = cloud.a_disk_snapshot(), disk_snapshot_service_pb2.CopyDiskSnapshotRequest
+    return Case(
+        cloud.disk_snapshots.CopyDiskSnapshot,
+        make(snapshot_id=snapshot_id, destination_region=SOUTH),
+        make(snapshot_id=snapshot_id, destination_region=SOUTH, name="another"),
+        make(snapshot_id=an_unknown_id("snap"), destination_region=SOUTH),
+        operations(cloud, Service.DISK, snapshot_id, "copy_disk_snapshots"),
+    )
+
+
 def create_instance_snapshot(cloud: Cloud) -> Case:
     machine, make = cloud.an_instance(), instance_snapshot_service_pb2.CreateInstanceSnapshotRequest
     return Case(
@@ -209,6 +309,18 @@ def create_instance_snapshot(cloud: Cloud) -> Case:
         make(instance_id=machine.id, name="another name"),
         make(instance_id=an_unknown_id("i")),
         lambda: len(cloud.instance_snapshots_of(machine.id)),
+    )
+
+
+def update_instance_snapshot(cloud: Cloud) -> Case:
+    whole = cloud.an_instance_snapshot(cloud.an_instance().id)
+    make = instance_snapshot_service_pb2.UpdateInstanceSnapshotRequest
+    return Case(
+        cloud.instance_snapshots.UpdateInstanceSnapshot,
+        make(instance_snapshot=instance_snapshot_pb2.InstanceSnapshot(id=whole.id, name="new")),
+        make(instance_snapshot=instance_snapshot_pb2.InstanceSnapshot(id=whole.id, name="newer")),
+        make(instance_snapshot=instance_snapshot_pb2.InstanceSnapshot(id=an_unknown_id("isnap"), name="new")),
+        lambda: cloud.events_of(Service.SNAPSHOT, whole.id).count("update_instance_snapshot"),
     )
 
 
@@ -251,8 +363,21 @@ def batch_delete_instance_snapshots(cloud: Cloud) -> Case:
     )
 
 
+def copy_instance_snapshot(cloud: Cloud) -> Case:
+    whole = cloud.an_instance_snapshot(cloud.an_instance().id)
+    make = instance_snapshot_service_pb2.CopyInstanceSnapshotRequest
+    return Case(
+        cloud.instance_snapshots.CopyInstanceSnapshot,
+        make(instance_snapshot_id=whole.id, destination_region=SOUTH),
+        make(instance_snapshot_id=whole.id, destination_region=SOUTH, name="another"),
+        make(instance_snapshot_id=an_unknown_id("isnap"), destination_region=SOUTH),
+        operations(cloud, Service.SNAPSHOT, whole.id, "copy_instance_snapshot"),
+    )
+
+
 CASES = (
     create_instance,
+    update_instance,
     start_instance,
     stop_instance,
     delete_instance,
@@ -261,17 +386,40 @@ CASES = (
     rollback_disk_on_instance,
     set_account_standing,
     create_disk,
+    update_disk,
     resize_disk,
     rollback_disk,
     delete_disk,
     create_disk_snapshot,
+    update_disk_snapshot,
     delete_disk_snapshot,
+    create_auto_snapshot_policy,
+    update_auto_snapshot_policy,
+    delete_auto_snapshot_policy,
+    copy_disk_snapshot,
     create_instance_snapshot,
+    update_instance_snapshot,
     rollback_instance_snapshot,
     delete_instance_snapshot,
     batch_delete_instance_snapshots,
+    copy_instance_snapshot,
 )
+NEED_A_PEER = (copy_disk_snapshot, copy_instance_snapshot)
 each_case = pytest.mark.parametrize("a_case", CASES, ids=[case.__name__ for case in CASES])
+
+
+@pytest.fixture
+def home(
+    request: pytest.FixtureRequest,
+    a_case: Callable[[Cloud], Case],
+    database_kind: str,
+) -> Cloud:
+    """Where a case plays: a deployment that has a peer, for those that need one."""
+    if a_case in NEED_A_PEER:
+        regions: TwoRegions = request.getfixturevalue("regions")
+        return regions.north
+    cloud: Cloud = request.getfixturevalue("cloud")
+    return cloud
 
 
 def operations(cloud: Cloud, service: Service, resource_id: str, kind: str) -> Callable[[], int]:
@@ -298,14 +446,14 @@ def settle(cloud: Cloud, answer: Any) -> None:
 
 @each_case
 def test_the_same_request_again_has_one_effect_and_gets_the_first_answer(
-    cloud: Cloud, a_case: Callable[[Cloud], Case]
+    home: Cloud, a_case: Callable[[Cloud], Case]
 ):
-    case = a_case(cloud)
+    case = a_case(home)
     request = case.with_id(case.request, a_request_id())
     before = case.effects()
     first = case.call(request)
     second = case.call(request)
-    settle(cloud, first)
+    settle(home, first)
     third = case.call(request)
     assert first == second == third
     assert case.effects() == before + 1
@@ -313,26 +461,26 @@ def test_the_same_request_again_has_one_effect_and_gets_the_first_answer(
 
 @each_case
 def test_the_same_request_while_the_first_call_still_runs_has_one_effect_and_gets_its_answer(
-    cloud: Cloud, a_case: Callable[[Cloud], Case]
+    home: Cloud, a_case: Callable[[Cloud], Case]
 ):
-    case = a_case(cloud)
+    case = a_case(home)
     request = case.with_id(case.request, a_request_id())
     before = case.effects()
     calls = [case.call.future(request) for _ in range(4)]
     first, *others = [call.result() for call in calls]
     assert others == [first] * 3
-    settle(cloud, first)
+    settle(home, first)
     assert case.effects() == before + 1
 
 
 @each_case
 def test_a_request_id_used_again_with_other_arguments_is_refused_and_has_no_effect(
-    cloud: Cloud, a_case: Callable[[Cloud], Case]
+    home: Cloud, a_case: Callable[[Cloud], Case]
 ):
-    case = a_case(cloud)
+    case = a_case(home)
     request_id = a_request_id()
     answer = case.call(case.with_id(case.request, request_id))
-    settle(cloud, answer)
+    settle(home, answer)
     effects = case.effects()
     with refused("ALREADY_EXISTS", "REQUEST_ID_REUSED") as refusal:
         case.call(case.with_id(case.other, request_id))
@@ -342,8 +490,8 @@ def test_a_request_id_used_again_with_other_arguments_is_refused_and_has_no_effe
 
 
 @each_case
-def test_a_refusal_is_not_remembered(cloud: Cloud, a_case: Callable[[Cloud], Case]):
-    case = a_case(cloud)
+def test_a_refusal_is_not_remembered(home: Cloud, a_case: Callable[[Cloud], Case]):
+    case = a_case(home)
     request_id = a_request_id()
     messages = []
     for _ in range(2):
@@ -352,7 +500,7 @@ def test_a_refusal_is_not_remembered(cloud: Cloud, a_case: Callable[[Cloud], Cas
         messages.append(refusal.value.details())
     assert messages[0] == messages[1]
     before = case.effects()
-    settle(cloud, case.call(case.with_id(case.request, request_id)))
+    settle(home, case.call(case.with_id(case.request, request_id)))
     assert case.effects() == before + 1
 
 

@@ -70,8 +70,22 @@ class TestCreateInstance:
             assert cloud.disk(made).source_snapshot_id == snapshot_id
             assert cloud.read(made, MIB, 17) == b"from the snapshot"
 
-    @pytest.mark.parametrize("name", ["x", "n" * 65, "ü" * 65, "two words", "i/o:1"])
-    def test_takes_names_of_1_to_65_characters(self, cloud: Cloud, name: str):
+    def test_makes_a_whole_new_machine_from_the_members_of_an_instance_snapshot(self, cloud: Cloud):
+        machine = cloud.an_instance(data_disks=2)
+        for disk_id in machine.disk_ids:
+            cloud.write(disk_id, (4096, disk_id.encode()))
+        whole = cloud.an_instance_snapshot(machine.id)
+        system, *data = [pb.NewDisk(source_snapshot_id=member.snapshot_id) for member in whole.members]
+        answer = cloud.instances.CreateInstance(a_request(system_disk=system, data_disks=data))
+        copies = [answer.instance.system_disk_id, *answer.data_disk_ids]
+        assert [cloud.disk(copy).device for copy in copies] == ["vda", "vdb", "vdc"]
+        for original, copy in zip(machine.disk_ids, copies, strict=True):
+            assert cloud.read(copy) == cloud.read(original)
+
+    @pytest.mark.parametrize("name", ["x", "n" * 65, "ü" * 65, "two words", "web-1_a/b.c"])
+    def test_takes_names_of_1_to_65_letters_digits_and_marks_that_begin_with_a_letter(
+        self, cloud: Cloud, name: str
+    ):
         assert cloud.instances.CreateInstance(a_request(name=name)).instance.name == name
 
     def test_gives_each_disk_a_name_of_its_own_also_when_the_instances_is_as_long_as_a_name_may_be(
@@ -97,6 +111,14 @@ class TestCreateInstance:
             ({"name": "a\tb"}, "name"),
             ({"name": "a\x00b"}, "name"),
             ({"name": "a\x7fb"}, "name"),
+            ({"name": "1st"}, "name"),
+            ({"name": "-a"}, "name"),
+            ({"name": "i/o:1"}, "name"),
+            ({"name": "a🙂"}, "name"),
+            ({"description": "d" * 257}, "description"),
+            ({"description": "a\tb"}, "description"),
+            ({"labels": {"Key": ""}}, "labels"),
+            ({"labels": {"key": "no blanks"}}, "labels"),
             ({"system_disk": pb.NewDisk(size_bytes=MIB + 1)}, "system_disk.size_bytes"),
             ({"system_disk": pb.NewDisk(size_bytes=MIB - 4096)}, "system_disk.size_bytes"),
             ({"system_disk": pb.NewDisk(size_bytes=-MIB)}, "system_disk.size_bytes"),

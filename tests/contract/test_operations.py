@@ -4,6 +4,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from stillpoint.operation.v1 import event_service_pb2, operation_pb2, operation_service_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as pb
@@ -156,6 +157,12 @@ def test_watching_an_operation_that_runs_ends_with_the_message_that_shows_it_at_
     assert all(before != after for before, after in pairwise(seen))
 
 
+def events(cloud: Cloud, **filter_: object) -> list[event_service_pb2.Event]:
+    """Of compute_svc, newest first."""
+    request = event_service_pb2.ListEventsRequest(filter=filter_, page_size=500)  # type: ignore[arg-type]
+    return list(cloud.events[Service.COMPUTE].ListEvents(request).events)
+
+
 class TestListEvents:
     def test_lists_each_mutation_and_each_step_newest_first(self, cloud: Cloud):
         machine = cloud.an_instance()
@@ -191,6 +198,52 @@ class TestListEvents:
             f"{operation.kind}/{step.name}" for step in operation.steps
         ]
 
+    def test_narrows_by_type_where_the_name_of_a_mutation_has_each_of_its_steps(self, cloud: Cloud):
+        machine = cloud.an_instance()
+        cloud.stop(machine.id)
+
+        def types(type_: str) -> list[str]:
+            return [each.type for each in events(cloud, resource_id=machine.id, type=type_)]
+
+        assert types("stop_instance") == ["stop_instance"]
+        assert types("create_instance") == [
+            "create_instance/succeeded",
+            "create_instance/create_disks",
+            "create_instance/accepted",
+        ]
+        assert types("create_instance/create_disks") == ["create_instance/create_disks"]
+        assert types("create_instance/undo create_disks") == []
+        assert types("create") == []
+
+    def test_narrows_to_a_step_that_was_undone(self, cloud: Cloud):
+        machine = cloud.an_instance(stopped=True)
+        with refused("NOT_FOUND", "SNAPSHOT_NOT_FOUND", DISK):
+            cloud.roll_back_disk_on(machine.id, machine.system_disk_id, an_unknown_id("snap"))
+        [undone] = events(cloud, resource_id=machine.id, type="roll_back_disk/undo lease")
+        assert undone.type == "roll_back_disk/undo lease"
+        assert len(events(cloud, resource_id=machine.id, type="roll_back_disk/lease")) == 1
+
+    def test_narrows_by_actor(self, cloud: Cloud):
+        machine = cloud.an_instance()
+        all_of_it = events(cloud, resource_id=machine.id)
+        [actor] = {event.actor for event in all_of_it}
+        assert events(cloud, resource_id=machine.id, actor=actor) == all_of_it
+        assert events(cloud, resource_id=machine.id, actor=f"not-{actor}") == []
+
+    def test_narrows_to_a_range_of_time_that_has_its_beginning_and_not_its_end(self, cloud: Cloud):
+        machine = cloud.an_instance()
+        cloud.stop(machine.id)
+        cloud.start(machine.id)
+        started, stopped, *_ = events(cloud, resource_id=machine.id)
+
+        def types(**bounds: object) -> list[str]:
+            return [each.type for each in events(cloud, resource_id=machine.id, **bounds)]
+
+        assert types(time_from=stopped.time) == ["start_instance", "stop_instance"]
+        assert types(time_from=stopped.time, time_before=started.time) == ["stop_instance"]
+        assert types(time_from=started.time, time_before=stopped.time) == []
+        assert len(types(time_before=started.time)) == 4
+
     def test_has_no_line_for_what_was_refused_at_once(self, cloud: Cloud):
         machine = cloud.an_instance()
         before = cloud.events_of(Service.COMPUTE, machine.id)
@@ -214,6 +267,30 @@ class TestListEvents:
                     filter=event_service_pb2.ListEventsRequest.Filter(operation_id="No")
                 ),
                 "filter.operation_id",
+            ),
+            (
+                event_service_pb2.ListEventsRequest(
+                    filter=event_service_pb2.ListEventsRequest.Filter(type="a\x00")
+                ),
+                "filter.type",
+            ),
+            (
+                event_service_pb2.ListEventsRequest(
+                    filter=event_service_pb2.ListEventsRequest.Filter(actor="a\nb")
+                ),
+                "filter.actor",
+            ),
+            (
+                event_service_pb2.ListEventsRequest(
+                    filter=event_service_pb2.ListEventsRequest.Filter(time_from=Timestamp(seconds=1 << 60))
+                ),
+                "filter.time_from",
+            ),
+            (
+                event_service_pb2.ListEventsRequest(
+                    filter=event_service_pb2.ListEventsRequest.Filter(time_before=Timestamp(nanos=-1))
+                ),
+                "filter.time_before",
             ),
         ],
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stillpoint_cli.addresses import Addresses, Service
+from stillpoint_cli.addresses import DEFAULT_REGION, Addresses, Service, folder_of
 from tests.support.servers import free_port
 from tests.support.waiting import eventually
 
@@ -53,10 +53,10 @@ def run(command: Sequence[object], *, env: dict[str, str], cwd: Path | None = No
 
 
 class CommandLine:
-    """`stillpoint` for the deployment that keeps its data in `folder`."""
+    """`stillpoint` for the deployment that keeps its data in `folder`, and for this region of several."""
 
-    def __init__(self, folder: Path, **settings: str) -> None:
-        self._environment = environment(DIR=str(folder), **settings)
+    def __init__(self, folder: Path, region: str = "", **settings: str) -> None:
+        self._environment = environment(DIR=str(folder), REGION=region, **settings)
 
     def __call__(self, *arguments: object, cwd: Path | None = None, typed: str = "") -> Ran:
         return run([STILLPOINT, *arguments], env=self._environment, cwd=cwd, typed=typed)
@@ -83,20 +83,34 @@ class CommandLine:
 
 
 class Up:
-    """A running `stillpoint up`."""
+    """A running `stillpoint up`, of these regions side by side or of one without a name."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *regions: str) -> None:
         self.folder = folder
+        self._homes = [folder_of(folder, region) for region in regions or [DEFAULT_REGION]]
         self._output = folder.with_name(f"{folder.name}.output")
         with self._output.open("w") as output:
             self._process = subprocess.Popen(
-                [STILLPOINT, "up", "--free-ports", "--dir", folder],
+                [
+                    str(STILLPOINT),
+                    "up",
+                    "--free-ports",
+                    f"--dir={folder}",
+                    *(f"--region={region}" for region in regions),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=environment(),
             )
-        self.services: dict[Service, int] = {}
+        self._modules: dict[int, str] = {}
+
+    @property
+    def services(self) -> dict[Service, int]:
+        """The processes of the only region."""
+        return {
+            service: pid for pid, of in self._modules.items() for service in Service if service.module == of
+        }
 
     @property
     def output(self) -> str:
@@ -109,14 +123,19 @@ class Up:
         return addresses
 
     def wait_until_all_serve(self) -> None:
-        written = self.folder / "addresses.json"
         eventually(
-            lambda: written.exists() or self._process.poll() is not None, within_seconds=PATIENCE_SECONDS
+            lambda: (
+                all((home / "addresses.json").exists() for home in self._homes)
+                or self._process.poll() is not None
+            ),
+            within_seconds=PATIENCE_SECONDS,
         )
         assert self._process.poll() is None, self.output
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split()
-        of_module = {_module(int(pid)): int(pid) for pid in children}
-        self.services = {service: of_module[service.module] for service in Service}
+        self._modules = {int(pid): _module(int(pid)) for pid in children}
+        assert sorted(self._modules.values()) == sorted(
+            service.module for service in Service for _ in self._homes
+        )
 
     def terminate(self) -> int:
         """SIGTERM; returns the exit code."""
@@ -126,8 +145,8 @@ class Up:
     def wait(self) -> int:
         return self._process.wait(PATIENCE_SECONDS)
 
-    def services_left(self) -> list[Service]:
-        return [service for service, pid in self.services.items() if _module(pid) == service.module]
+    def services_left(self) -> list[int]:
+        return [pid for pid, module in self._modules.items() if _module(pid) == module]
 
     def kill_what_is_left(self) -> None:
         if self._process.poll() is None:
@@ -138,8 +157,8 @@ class Up:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        for service in self.services_left():
-            os.kill(self.services[service], signal.SIGKILL)
+        for pid in self.services_left():
+            os.kill(pid, signal.SIGKILL)
 
 
 def _module(pid: int) -> str:
@@ -152,9 +171,9 @@ def _module(pid: int) -> str:
 
 
 @contextmanager
-def running_up(folder: Path) -> Iterator[Up]:
+def running_up(folder: Path, *regions: str) -> Iterator[Up]:
     """`stillpoint up` on this folder, serving. Whatever a test leaves of it is killed when the block ends."""
-    up = Up(folder)
+    up = Up(folder, *regions)
     try:
         up.wait_until_all_serve()
         yield up

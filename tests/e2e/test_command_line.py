@@ -102,6 +102,75 @@ def test_a_machine_is_snapshotted_ruined_rolled_back_to_the_byte_and_deleted(
     assert left["manual_snapshots"]["used"] == 0
 
 
+def test_a_rollback_takes_snapshots_first_that_bring_back_what_it_overwrote(
+    stillpoint: CommandLine, tmp_path: Path
+):
+    made = stillpoint.json("instance", "create", "web-2", "--system", "1MiB", "--data", "1MiB")
+    instance = made["instance"]["id"]
+    disks = [made["instance"]["system_disk_id"], *made["data_disk_ids"]]
+    target = stillpoint.json("snapshot", "create", instance)["instance_snapshot"]["id"]
+    images = [write_image(tmp_path / f"{disk}.late", MIB) for disk in disks]
+    stillpoint.out_of_each([("disk", "import", *each) for each in zip(disks, images, strict=True)])
+    stillpoint.out("instance", "detach", instance, disks[1])
+    stillpoint.out("instance", "stop", instance)
+
+    def export_all() -> list[str]:
+        stillpoint.out_of_each([("disk", "export", disk, tmp_path / disk) for disk in disks])
+        return [digest(tmp_path / disk) for disk in disks]
+
+    ran = stillpoint("snapshot", "rollback", target, "--snapshot-first", "--yes")
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "blank").write_bytes(bytes(MIB))
+    assert export_all() == [digest(tmp_path / "blank")] * 2
+    ways_back = [line.split()[1:] for line in ran.err.splitlines() if line.startswith("  stillpoint ")]
+    assert [way[0] for way in ways_back] == ["snapshot", "disk"]
+    for way in ways_back:
+        stillpoint.out(*way, "--yes")
+    assert export_all() == [digest(image) for image in images]
+
+
+def test_a_whole_new_instance_is_made_from_an_instance_snapshot_to_the_byte(
+    stillpoint: CommandLine, tmp_path: Path
+):
+    made = stillpoint.json(
+        "instance", "create", "web-3", "--system", "2MiB", "--data", "1MiB", "--data", "1MiB"
+    )
+    disks = [made["instance"]["system_disk_id"], *made["data_disk_ids"]]
+    images = [write_image(tmp_path / disk, size * MIB) for disk, size in zip(disks, [2, 1, 1], strict=True)]
+    stillpoint.out_of_each([("disk", "import", *each) for each in zip(disks, images, strict=True)])
+    snapshot = stillpoint.json("snapshot", "create", made["instance"]["id"])["instance_snapshot"]["id"]
+
+    stillpoint.out("instance", "create", "web-4", "--from", snapshot, "--data", "4MiB")
+    [copy] = [each for each in stillpoint.rows("instance", "list") if each["name"] == "web-4"]
+    copies = stillpoint.json("instance", "show", copy["id"])["disks"]
+    assert copy["state"] == "STATE_RUNNING"
+    assert [disk["device"] for disk in copies] == ["vda", "vdb", "vdc"]
+    assert [int(disk["size_bytes"]) // MIB for disk in copies] == [2, 4, 1]
+    exported = [tmp_path / disk["id"] for disk in copies]
+    stillpoint.out_of_each(
+        [("disk", "export", disk["id"], file) for disk, file in zip(copies, exported, strict=True)]
+    )
+    for image, file in zip(images, exported, strict=True):
+        held, content = file.read_bytes(), image.read_bytes()
+        assert held == content.ljust(len(held), b"\0")
+
+
+def test_what_a_snapshot_could_be_taken_of_is_listed_with_every_reason_against_it(
+    stillpoint: CommandLine, machine: Machine
+):
+    [row] = [each for each in stillpoint.rows("snapshot", "create") if each["id"] == machine.instance]
+    assert row["obstacles"] == []
+    assert [disk["id"] for disk in row["disks"]] == machine.disks
+    stillpoint.out("account", "set-standing", "in-debt")
+    try:
+        rows = stillpoint.rows("snapshot", "create")
+    finally:
+        stillpoint.out("account", "set-standing", "good")
+    assert rows
+    assert all("account local is in debt" in "; ".join(each["obstacles"]) for each in rows)
+    assert stillpoint.rows("snapshot", "list", "--instance", machine.instance) != []
+
+
 def test_a_disk_is_attached_snapshotted_detached_copied_and_deleted(
     stillpoint: CommandLine, machine: Machine, tmp_path: Path
 ):
@@ -126,6 +195,19 @@ def test_a_disk_is_attached_snapshotted_detached_copied_and_deleted(
     assert digest(tmp_path / "copy.img") == digest(image)
     stillpoint.out("disk", "delete", copy)
     assert {each["id"] for each in stillpoint.rows("disk", "list")}.isdisjoint({disk, copy})
+
+
+def test_a_disk_is_renamed_labelled_and_found_by_its_label_and_its_age(stillpoint: CommandLine):
+    label = ("--label", "example.org/team=storage")
+    disk = stillpoint.json("disk", "create", "before", "--size", "1MiB", *label)["disk"]["id"]
+    stillpoint.out("disk", "update", disk, "--name", "after", "--description", "two\nlines")
+    card = stillpoint.out("disk", "show", disk)
+    assert all(part in card for part in ("after", "two", "lines", "example.org/team=storage"))
+    assert [each["id"] for each in stillpoint.rows("disk", "list", *label, "--since", "1h")] == [disk]
+    assert stillpoint.rows("disk", "list", *label, "--before", "1h") == []
+    stillpoint.out("disk", "update", disk, "--clear-labels")
+    assert stillpoint.rows("disk", "list", *label) == []
+    stillpoint.out("disk", "delete", disk)
 
 
 def test_a_member_cannot_be_deleted_alone_and_the_refusal_names_what_it_belongs_to(
@@ -155,11 +237,14 @@ def test_every_list_and_show_prints_an_object_a_line_with_its_fields(
         ("disk", "list", "--instance", machine.instance): disk,
         ("disk", "show", machine.disks[0]): disk,
         ("snapshot", "list", "--instance", machine.instance): snapshot,
-        ("snapshot", "show", machine.snapshot): snapshot,
+        ("snapshot", "show", machine.snapshot): snapshot | {"disk_snapshots", "disks"},
+        ("snapshot", "create"): instance | {"disks", "obstacles"},
         ("snapshot", "disk-list", "--disk", machine.disks[0]): member,
+        ("snapshot", "disk-list", "--snapshot", machine.snapshot): member,
         ("operation", "list", "--resource", machine.snapshot): operation,
         ("operation", "show", machine.operation): operation,
         ("events", "--operation", machine.operation): event,
+        ("events", "--type", "create_instance", "--actor", "local", "--since", "1h"): event,
         ("account", "show"): {"id", "standing"},
         ("doctor",): {"check", "looked_at", "findings", "not_asked"},
     }

@@ -68,6 +68,15 @@ def test_without_authentication_no_service_serves_anybody_but_this_machine(servi
         assert f"{host} is not a loopback address; without authentication a service" in ran.err
 
 
+@pytest.mark.parametrize("settings", [{"REGION": "The North"}, {"PEERS": '{"The North": "127.0.0.1:1"}'}])
+def test_a_service_does_not_start_in_a_region_without_a_proper_name_nor_beside_one(
+    settings: dict[str, str], tmp_path: Path
+):
+    ran = run_service(Service.COMPUTE, tmp_path, **settings)
+    assert ran.code == 1
+    assert "'The North' is not a region's name" in ran.err
+
+
 def test_a_second_disk_svc_on_a_store_is_told_which_process_has_it(up: Up, tmp_path: Path):
     store = up.folder / "store"
     ran = run_service(Service.DISK, tmp_path, STORE_PATH=str(store))

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from tests.faults.regions import Regions
 from tests.faults.stage import Stage
 
 PATIENT_SECONDS = 30.0
@@ -39,3 +40,19 @@ def stage(stages: Stages) -> Iterator[Stage]:
     given = stages(PATIENT_SECONDS)
     yield given
     given.gates.lose_all()
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regions]:
+    regions = Regions(tmp_path_factory.mktemp("r"), deadline_seconds=PATIENT_SECONDS)
+    yield regions
+    regions.close()
+
+
+@pytest.fixture
+def regions(both: Regions) -> Iterator[Regions]:
+    """Two regions, with time enough before the point of no return."""
+    yield both
+    both.proxy.messages_to_damage = 0
+    both.south.director.failing_seal = None
+    both.lose_all()

@@ -40,12 +40,23 @@ def creation_from_a_disk_of(stage: Stage) -> tuple[Machine, Begin]:
 
 
 def rollback_on(stage: Stage) -> tuple[Machine, Begin]:
+    machine, snapshot_id = _stopped_machine_with_a_past(stage)
+    return machine, lambda request_id: stage.begin_rollback(snapshot_id, request_id)
+
+
+def rollback_of_the_last_disk_on(stage: Stage) -> tuple[Machine, Begin]:
+    machine, snapshot_id = _stopped_machine_with_a_past(stage)
+    return machine, lambda request_id: stage.begin_rollback(snapshot_id, request_id, machine.disk_ids[-1:])
+
+
+def _stopped_machine_with_a_past(stage: Stage) -> tuple[Machine, str]:
+    """Its disks say `new`, and `old` in the snapshot whose id this gives."""
     machine = stage.make_machine()
     stage.fill(machine, "old")
     snapshot = stage.take_snapshot(machine)
     stage.fill(machine, "new")
     stage.stop_machine(machine)
-    return machine, lambda request_id: stage.begin_rollback(snapshot.id, request_id)
+    return machine, snapshot.id
 
 
 def deletion_on(stage: Stage) -> tuple[Machine, Begin]:

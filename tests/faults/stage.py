@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from stillpoint.compute.v1 import instance_pb2, instance_service_pb2, instance_s
 from stillpoint.compute.v1 import participant_service_pb2 as compute_participant_pb2
 from stillpoint.compute.v1 import participant_service_pb2_grpc as compute_participant_grpc
 from stillpoint.disk.v1 import (
+    auto_snapshot_policy_pb2,
+    auto_snapshot_policy_service_pb2,
+    auto_snapshot_policy_service_pb2_grpc,
     block_service_pb2,
     block_service_pb2_grpc,
     disk_pb2,
@@ -33,7 +37,7 @@ from stillpoint.snapshot.v1 import (
     instance_snapshot_service_pb2,
     instance_snapshot_service_pb2_grpc,
 )
-from stillpoint_cli.addresses import Service
+from stillpoint_cli.addresses import DEFAULT_REGION, Service
 from stillpoint_cli.doctor import Channels, examine
 from stillpoint_cli.following import owner_of
 from stillpoint_cli.local import LocalDeployment
@@ -41,6 +45,7 @@ from svckit.errors import Refusal
 from tests.faults.gates import Gate, Gates
 from tests.faults.proxy import Proxy
 from tests.faults.store import Director
+from tests.support.movable_clock import put_clock
 from tests.support.waiting import eventually
 
 DISK_BYTES = 1 << 20
@@ -62,12 +67,21 @@ class _Deployment(LocalDeployment):
     """Whoever calls another service calls its proxy."""
 
     def __init__(
-        self, folder: Path, proxies: Mapping[tuple[Service, Service], Proxy], **settings: str
+        self,
+        folder: Path,
+        proxies: Mapping[tuple[Service, Service], Proxy],
+        region: str,
+        peers: Mapping[Service, Mapping[str, str]],
+        **settings: str,
     ) -> None:
         super().__init__(
             folder,
+            region=region,
             free_ports=True,
             environment={f"STILLPOINT_{name.upper()}": value for name, value in settings.items()},
+            service_environment={
+                service: {"STILLPOINT_PEERS": json.dumps(addresses)} for service, addresses in peers.items()
+            },
             modules={Service.DISK: "tests.faults.disk_svc_on_faulty_store"},
         )
         self._proxies = proxies
@@ -82,13 +96,23 @@ class _Deployment(LocalDeployment):
 
 
 class Stage:
-    """One deployment. `deadline_seconds` is what an operation has, from its request to its point of no return."""
+    """One deployment. `deadline_seconds` is what an operation has, from its request to its point of no return; `peers` are
+    the same service of other regions, by service and region.
+    """
 
-    def __init__(self, folder: Path, *, deadline_seconds: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        deadline_seconds: float,
+        region: str = DEFAULT_REGION,
+        peers: Mapping[Service, Mapping[str, str]] | None = None,
+    ) -> None:
         self.deadline_seconds = deadline_seconds
         self.in_order = True
         """No test has left it in a state that nobody has looked at."""
         folder.mkdir(parents=True)
+        self._clock = folder / "clock"
         self.gates = Gates()
         self.director = Director(folder, self.gates)
         self._proxies = {
@@ -99,11 +123,15 @@ class Stage:
         self._deployment = _Deployment(
             folder / "var",
             self._proxies,
+            region,
+            peers or {},
             deadline_seconds=str(deadline_seconds),
             saga_lease_seconds=str(SAGA_LEASE_SECONDS),
             saga_workers="32",
             handler_threads="32",
             faults_socket=str(self.director.path),
+            faults_clock=str(self._clock),
+            round_seconds="0.1",
         )
         self._deployment.start()
         addresses = self._deployment.addresses
@@ -115,6 +143,9 @@ class Stage:
         self.disks = disk_service_pb2_grpc.DiskServiceStub(self._channels[Service.DISK])
         self.blocks = block_service_pb2_grpc.BlockServiceStub(self._channels[Service.DISK])
         self.disk_snapshots = disk_snapshot_service_pb2_grpc.DiskSnapshotServiceStub(
+            self._channels[Service.DISK]
+        )
+        self.policies = auto_snapshot_policy_service_pb2_grpc.AutoSnapshotPolicyServiceStub(
             self._channels[Service.DISK]
         )
         self.snapshots = instance_snapshot_service_pb2_grpc.InstanceSnapshotServiceStub(
@@ -132,6 +163,9 @@ class Stage:
 
     def address(self, service: Service) -> str:
         return self._deployment.addresses.of(service).public
+
+    def internal_address(self, service: Service) -> str:
+        return self._deployment.addresses.of(service).internal
 
     # Deaths
 
@@ -215,7 +249,11 @@ class Stage:
         return self.snapshots.GetInstanceSnapshot(request).instance_snapshot
 
     def snapshots_of(self, machine: Machine) -> list[instance_snapshot_pb2.InstanceSnapshot]:
-        wanted = instance_snapshot_service_pb2.ListInstanceSnapshotsRequest.Filter(instance_id=machine.id)
+        return self.snapshots_of_instance(machine.id)
+
+    def snapshots_of_instance(self, instance_id: str) -> list[instance_snapshot_pb2.InstanceSnapshot]:
+        """Copies too, of an instance in another region."""
+        wanted = instance_snapshot_service_pb2.ListInstanceSnapshotsRequest.Filter(instance_id=instance_id)
         request = instance_snapshot_service_pb2.ListInstanceSnapshotsRequest(filter=wanted, page_size=500)
         return list(self.snapshots.ListInstanceSnapshots(request).instance_snapshots)
 
@@ -223,10 +261,12 @@ class Stage:
         """The states of its snapshots, newest first."""
         return [state_name(snapshot) for snapshot in self.snapshots_of(machine)]
 
-    def begin_rollback(self, snapshot_id: str, request_id: str = "") -> Any:
+    def begin_rollback(self, snapshot_id: str, request_id: str = "", disk_ids: Sequence[str] = ()) -> Any:
         return self.snapshots.RollbackInstanceSnapshot.future(
             instance_snapshot_service_pb2.RollbackInstanceSnapshotRequest(
-                request_id=request_id or new_request_id(), instance_snapshot_id=snapshot_id
+                request_id=request_id or new_request_id(),
+                instance_snapshot_id=snapshot_id,
+                disk_ids=disk_ids,
             ),
             timeout=REST_SECONDS,
         )
@@ -264,6 +304,38 @@ class Stage:
         return self.instances.GetInstance(
             instance_service_pb2.GetInstanceRequest(instance_id=machine.id)
         ).instance
+
+    # Policies
+
+    def put_clock(self, moment: datetime) -> None:
+        """For policies, and for what expires, it is this moment from now on."""
+        put_clock(self._clock, moment)
+
+    def make_policy(
+        self, disk_ids: Sequence[str], *, retention_count: int
+    ) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        """Every hour."""
+        policy = auto_snapshot_policy_pb2.AutoSnapshotPolicy(
+            name="hourly",
+            weekdays=auto_snapshot_policy_pb2.Weekday.values()[1:],
+            hours=range(24),
+            retention_count=retention_count,
+            disk_ids=disk_ids,
+        )
+        request = auto_snapshot_policy_service_pb2.CreateAutoSnapshotPolicyRequest(
+            request_id=new_request_id(), policy=policy
+        )
+        return self.policies.CreateAutoSnapshotPolicy(request).policy
+
+    def policy(self, policy_id: str) -> auto_snapshot_policy_pb2.AutoSnapshotPolicy:
+        request = auto_snapshot_policy_service_pb2.GetAutoSnapshotPolicyRequest(policy_id=policy_id)
+        return self.policies.GetAutoSnapshotPolicy(request).policy
+
+    def delete_policy(self, policy_id: str) -> None:
+        request = auto_snapshot_policy_service_pb2.DeleteAutoSnapshotPolicyRequest(
+            request_id=new_request_id(), policy_id=policy_id
+        )
+        self.policies.DeleteAutoSnapshotPolicy(request)
 
     # Operations
 

@@ -19,6 +19,7 @@ from tests.faults.positions import (
     deletion_on,
     deliver_ghosts,
     machines_for,
+    rollback_of_the_last_disk_on,
     rollback_on,
     states,
     words,
@@ -121,6 +122,21 @@ def test_snapshot_svc_dies_at_every_step_of_a_rollback_and_every_machine_is_roll
         stage.fill(position.machine, "newest")
     deliver_ghosts(positions)
     assert words(stage, positions) == dict.fromkeys(positions, "newest")
+    stage.assert_nothing_left()
+
+
+def test_snapshot_svc_dies_at_every_step_of_a_rollback_of_one_disk_and_no_other_disk_goes_back(stage: Stage):
+    positions = bring_into_position(stage, machines_for(stage, ROLL_BACK, rollback_of_the_last_disk_on))
+    stage.kill(Service.SNAPSHOT)
+    stage.restart(Service.SNAPSHOT)
+    stage.come_to_rest()
+
+    said = {
+        place: " ".join(stage.read(disk_id=disk_id).split()[0] for disk_id in position.machine.disk_ids)
+        for place, position in positions.items()
+    }
+    assert said == dict.fromkeys(positions, "new old")
+    assert states(stage, positions) == dict.fromkeys(positions, "AVAILABLE")
     stage.assert_nothing_left()
 
 

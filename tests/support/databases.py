@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import psycopg
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase
 
 Prepare = Callable[[str], None]
 
@@ -80,6 +82,14 @@ class PostgresqlDatabases:
 
     def _url(self, name: str) -> str:
         return f"postgresql+psycopg://postgres@/{name}?host={self._socket_folder}"
+
+
+def create_tables(url: str, *bases: type[DeclarativeBase]) -> None:
+    """What the models say, without the revisions that get there."""
+    engine = sa.create_engine(url)
+    for base in bases:
+        base.metadata.create_all(engine)
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")

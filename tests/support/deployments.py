@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stillpoint_cli.addresses import Addresses, Endpoint, Service
+from stillpoint_cli.addresses import DEFAULT_REGION, Addresses, Endpoint, Service
 from stillpoint_cli.local import LocalDeployment
 from tests.support.databases import PostgresqlDatabases
 
@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         type=_addresses,
         metavar="SERVICE=HOST:PORT,…",
         help="run tests/contract against these services instead of starting some: compute=…,disk=…,snapshot=… and, "
-        "for the tests that need them, compute-internal=… and disk-internal=…",
+        "for the tests that need them, compute-internal=…, disk-internal=… and snapshot-internal=…",
     )
 
 
@@ -36,10 +36,10 @@ def named_target(config: pytest.Config) -> Addresses | None:
 def _addresses(text: str) -> Addresses:
     named = dict(part.partition("=")[::2] for part in text.split(","))
     required = {service.value for service in Service}
-    optional = {"compute-internal", "disk-internal"}
+    optional = {f"{service}-internal" for service in Service}
     if not required <= {name for name, address in named.items() if address} <= required | optional:
         raise argparse.ArgumentTypeError(
-            f"{text!r} does not name compute, disk and snapshot, and perhaps compute-internal and disk-internal"
+            f"{text!r} does not name compute, disk and snapshot, and perhaps the internal address of each"
         )
     return Addresses(
         **{
@@ -57,8 +57,13 @@ def deployed(
     *,
     environment: Mapping[str, str],
     modules: Mapping[Service, str] | None = None,
+    region: str = DEFAULT_REGION,
+    addresses: Addresses | None = None,
+    peers: Mapping[str, Addresses] | None = None,
 ) -> Iterator[LocalDeployment]:
-    """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends."""
+    """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends. They
+    serve at `addresses`, or on free ports where there are none.
+    """
     with ExitStack() as held:
         of_each: dict[Service, dict[str, str]] = {}
         if database_kind == "postgresql":
@@ -68,6 +73,9 @@ def deployed(
                 of_each[service] = {"STILLPOINT_DATABASE_URL": url}
         deployment = LocalDeployment(
             folder,
+            region=region,
+            addresses=addresses,
+            peers=peers,
             free_ports=True,
             environment={**_FEW_CONNECTIONS, **environment},
             service_environment=of_each,

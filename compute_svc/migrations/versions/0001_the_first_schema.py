@@ -20,6 +20,7 @@ def upgrade() -> None:
         ),
         sa.Column("time", UtcDateTime(), nullable=False),
         sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("region", sa.String(), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("step", sa.String(), nullable=False),
@@ -31,9 +32,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sequence"),
     )
     with op.batch_alter_table("events", schema=None) as batch_op:
-        batch_op.create_index("events_by_account", ["account_id", "sequence"], unique=False)
+        batch_op.create_index("events_by_account", ["account_id", "time", "sequence"], unique=False)
+        batch_op.create_index("events_by_actor", ["account_id", "actor", "time", "sequence"], unique=False)
         batch_op.create_index("events_by_operation", ["operation_id", "sequence"], unique=False)
-        batch_op.create_index("events_by_resource", ["resource_id", "sequence"], unique=False)
+        batch_op.create_index("events_by_resource", ["resource_id", "time", "sequence"], unique=False)
+        batch_op.create_index("events_by_type", ["account_id", "type", "time", "sequence"], unique=False)
 
     op.create_table(
         "participant_keys",
@@ -49,13 +52,14 @@ def upgrade() -> None:
     op.create_table(
         "requests",
         sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("region", sa.String(), nullable=False),
         sa.Column("method", sa.String(), nullable=False),
         sa.Column("request_id", sa.String(), nullable=False),
         sa.Column("fingerprint", sa.String(), nullable=False),
         sa.Column("operation_id", sa.String(), nullable=False),
         sa.Column("answer", sa.LargeBinary(), nullable=True),
         sa.Column("create_time", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("account_id", "method", "request_id"),
+        sa.PrimaryKeyConstraint("account_id", "region", "method", "request_id"),
     )
     with op.batch_alter_table("requests", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_requests_create_time"), ["create_time"], unique=False)
@@ -109,6 +113,8 @@ def upgrade() -> None:
         "instances",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
+        sa.Column("description", sa.String(), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("region", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
@@ -154,8 +160,10 @@ def downgrade() -> None:
 
     op.drop_table("participant_keys")
     with op.batch_alter_table("events", schema=None) as batch_op:
+        batch_op.drop_index("events_by_type")
         batch_op.drop_index("events_by_resource")
         batch_op.drop_index("events_by_operation")
+        batch_op.drop_index("events_by_actor")
         batch_op.drop_index("events_by_account")
 
     op.drop_table("events")

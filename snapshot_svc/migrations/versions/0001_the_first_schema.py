@@ -20,6 +20,7 @@ def upgrade() -> None:
         ),
         sa.Column("time", UtcDateTime(), nullable=False),
         sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("region", sa.String(), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
         sa.Column("type", sa.String(), nullable=False),
         sa.Column("step", sa.String(), nullable=False),
@@ -31,9 +32,11 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("sequence"),
     )
     with op.batch_alter_table("events", schema=None) as batch_op:
-        batch_op.create_index("events_by_account", ["account_id", "sequence"], unique=False)
+        batch_op.create_index("events_by_account", ["account_id", "time", "sequence"], unique=False)
+        batch_op.create_index("events_by_actor", ["account_id", "actor", "time", "sequence"], unique=False)
         batch_op.create_index("events_by_operation", ["operation_id", "sequence"], unique=False)
-        batch_op.create_index("events_by_resource", ["resource_id", "sequence"], unique=False)
+        batch_op.create_index("events_by_resource", ["resource_id", "time", "sequence"], unique=False)
+        batch_op.create_index("events_by_type", ["account_id", "type", "time", "sequence"], unique=False)
 
     op.create_table(
         "participant_keys",
@@ -49,13 +52,14 @@ def upgrade() -> None:
     op.create_table(
         "requests",
         sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("region", sa.String(), nullable=False),
         sa.Column("method", sa.String(), nullable=False),
         sa.Column("request_id", sa.String(), nullable=False),
         sa.Column("fingerprint", sa.String(), nullable=False),
         sa.Column("operation_id", sa.String(), nullable=False),
         sa.Column("answer", sa.LargeBinary(), nullable=True),
         sa.Column("create_time", UtcDateTime(), nullable=False),
-        sa.PrimaryKeyConstraint("account_id", "method", "request_id"),
+        sa.PrimaryKeyConstraint("account_id", "region", "method", "request_id"),
     )
     with op.batch_alter_table("requests", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_requests_create_time"), ["create_time"], unique=False)
@@ -102,20 +106,34 @@ def upgrade() -> None:
         "instance_snapshots",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
+        sa.Column("description", sa.String(), nullable=False),
+        sa.Column("labels", sa.JSON(), nullable=False),
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("region", sa.String(), nullable=False),
         sa.Column("instance_id", sa.String(), nullable=False),
+        sa.Column("source_region", sa.String(), nullable=False),
+        sa.Column("source_instance_snapshot_id", sa.String(), nullable=False),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("state_reason", sa.String(), nullable=False),
         sa.Column("operation_id", sa.String(), nullable=False),
         sa.Column("cut_time", UtcDateTime(), nullable=True),
+        sa.Column("expire_time", UtcDateTime(), nullable=True),
         sa.Column("create_time", UtcDateTime(), nullable=False),
         sa.Column("update_time", UtcDateTime(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
     with op.batch_alter_table("instance_snapshots", schema=None) as batch_op:
         batch_op.create_index("instance_snapshots_by_account", ["account_id", "id"], unique=False)
-        batch_op.create_index("instance_snapshots_by_instance", ["instance_id", "id"], unique=False)
+        batch_op.create_index(
+            "instance_snapshots_by_instance", ["account_id", "instance_id", "id"], unique=False
+        )
+        batch_op.create_index(
+            "instance_snapshots_that_expire",
+            ["expire_time"],
+            unique=False,
+            sqlite_where=sa.text("expire_time IS NOT NULL"),
+            postgresql_where=sa.text("expire_time IS NOT NULL"),
+        )
 
     op.create_table(
         "members",
@@ -126,6 +144,7 @@ def upgrade() -> None:
         sa.Column("is_system_disk", sa.Boolean(), nullable=False),
         sa.Column("snapshot_id", sa.String(), nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("device", sa.String(), nullable=False),
         sa.ForeignKeyConstraint(["instance_snapshot_id"], ["instance_snapshots.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("instance_snapshot_id", "position"),
     )
@@ -139,6 +158,11 @@ def downgrade() -> None:
 
     op.drop_table("members")
     with op.batch_alter_table("instance_snapshots", schema=None) as batch_op:
+        batch_op.drop_index(
+            "instance_snapshots_that_expire",
+            sqlite_where=sa.text("expire_time IS NOT NULL"),
+            postgresql_where=sa.text("expire_time IS NOT NULL"),
+        )
         batch_op.drop_index("instance_snapshots_by_instance")
         batch_op.drop_index("instance_snapshots_by_account")
 
@@ -163,8 +187,10 @@ def downgrade() -> None:
 
     op.drop_table("participant_keys")
     with op.batch_alter_table("events", schema=None) as batch_op:
+        batch_op.drop_index("events_by_type")
         batch_op.drop_index("events_by_resource")
         batch_op.drop_index("events_by_operation")
+        batch_op.drop_index("events_by_actor")
         batch_op.drop_index("events_by_account")
 
     op.drop_table("events")

@@ -1,25 +1,77 @@
+from collections.abc import Mapping
 from pathlib import Path
 
-from stillpoint_cli.addresses import DEFAULT_ADDRESSES, Addresses, Endpoint, Service, find_addresses
+import pytest
 
-RUNNING = Addresses.on_loopback(
-    {Service.COMPUTE: (20001, 20002), Service.DISK: (20003, 20004), Service.SNAPSHOT: (20005, 20006)}
-)
-NOTHING_CHOSEN = dict.fromkeys(Service)
+from stillpoint_cli.addresses import DEFAULT_ADDRESSES, Addresses, Chosen, Endpoint, Service, folder_of
+from stillpoint_cli.errors import Failure
+from stillpoint_cli.regions import find_addresses
+
+
+def addresses_from(first_port: int) -> Addresses:
+    ports = iter(range(first_port, first_port + 6))
+    return Addresses.on_loopback({service: (next(ports), next(ports)) for service in Service})
+
+
+RUNNING, NEIGHBOUR = addresses_from(20001), addresses_from(20101)
+
+
+def run(folder: Path, regions: Mapping[str, Addresses]) -> None:
+    for region, addresses in regions.items():
+        folder_of(folder, region).mkdir(exist_ok=True)
+        addresses.write(folder_of(folder, region))
+
+
+def find(folder: Path, region: str = "", public: Mapping[Service, str] | None = None) -> Addresses:
+    return find_addresses(Chosen(region, public or {}), {"STILLPOINT_DIR": str(folder)})
 
 
 def test_without_any_hint_the_default_ports_are_used(tmp_path: Path):
-    assert find_addresses(NOTHING_CHOSEN, {"STILLPOINT_DIR": str(tmp_path)}) == DEFAULT_ADDRESSES
+    assert find(tmp_path) == DEFAULT_ADDRESSES
 
 
 def test_a_running_deployment_is_found_in_its_folder(tmp_path: Path):
-    RUNNING.write(tmp_path)
-    assert find_addresses(NOTHING_CHOSEN, {"STILLPOINT_DIR": str(tmp_path)}) == RUNNING
+    run(tmp_path, {"local": RUNNING})
+    assert find(tmp_path) == RUNNING
+    assert find(tmp_path, "local") == RUNNING
 
 
 def test_an_address_that_was_chosen_wins_over_the_folder(tmp_path: Path):
-    RUNNING.write(tmp_path)
+    run(tmp_path, {"local": RUNNING})
     environment = {"STILLPOINT_DIR": str(tmp_path), "STILLPOINT_DISK_INTERNAL": "10.0.0.1:1"}
-    found = find_addresses({Service.DISK: "10.0.0.1:2"}, environment)
+    found = find_addresses(Chosen(public={Service.DISK: "10.0.0.1:2"}), environment)
     assert found.disk == Endpoint(public="10.0.0.1:2", internal="10.0.0.1:1")
     assert found.compute == RUNNING.compute
+
+
+def test_the_only_region_that_runs_need_not_be_named(tmp_path: Path):
+    run(tmp_path, {"eu": NEIGHBOUR})
+    assert find(tmp_path) == NEIGHBOUR
+
+
+def test_of_several_regions_the_named_one_is_found(tmp_path: Path):
+    run(tmp_path, {"local": RUNNING, "eu": NEIGHBOUR})
+    assert find(tmp_path, "local") == RUNNING
+    assert find(tmp_path, "eu") == NEIGHBOUR
+
+
+def test_fails_when_several_regions_run_and_none_is_named(tmp_path: Path):
+    run(tmp_path, {"us": RUNNING, "eu": NEIGHBOUR})
+    with pytest.raises(Failure, match=r"several regions run on .*: eu, us\. Name one: --region eu"):
+        find(tmp_path)
+
+
+@pytest.mark.parametrize(("running", "said"), [({}, "none"), ({"us": RUNNING, "eu": NEIGHBOUR}, "eu, us")])
+def test_fails_when_the_named_region_does_not_run_and_says_which_do(
+    tmp_path: Path, running: Mapping[str, Addresses], said: str
+):
+    run(tmp_path, running)
+    with pytest.raises(Failure, match=rf"region asia does not run on .*\. Running there: {said}\."):
+        find(tmp_path, "asia")
+
+
+def test_who_names_every_address_need_not_name_a_region(tmp_path: Path):
+    run(tmp_path, {"us": RUNNING, "eu": NEIGHBOUR})
+    public = {service: f"10.0.0.1:{number}" for number, service in enumerate(Service)}
+    found = find(tmp_path, public=public)
+    assert {service: found.of(service).public for service in Service} == public

@@ -412,9 +412,14 @@ def test_a_service_that_is_not_there_is_named_with_its_address(run: Run):
 def serve_snapshot(services: FakeServices) -> None:
     members = [
         Member(
-            disk_id="disk-1", disk_name="root", is_system_disk=True, snapshot_id="snap-1", size_bytes=1 << 30
+            disk_id="disk-1",
+            disk_name="root",
+            is_system_disk=True,
+            snapshot_id="snap-1",
+            size_bytes=1 << 30,
+            device="vda",
         ),
-        Member(disk_id="disk-2", disk_name="data", snapshot_id="snap-2", size_bytes=2 << 30),
+        Member(disk_id="disk-2", disk_name="data", snapshot_id="snap-2", size_bytes=2 << 30, device="vdb"),
     ]
     services.answer(
         "InstanceSnapshotService/GetInstanceSnapshot",
@@ -426,8 +431,10 @@ def serve_snapshot(services: FakeServices) -> None:
     services.answer(
         "InstanceSnapshotService/RollbackInstanceSnapshot",
         snapshot_pb2.RollbackInstanceSnapshotRequest,
-        lambda _: snapshot_pb2.RollbackInstanceSnapshotResponse(
-            operation_id="op-s-1", untouched_disk_ids=["disk-3"]
+        lambda request: snapshot_pb2.RollbackInstanceSnapshotResponse(
+            instance_snapshot=InstanceSnapshot(id="isnap-1", name="s", members=members),
+            operation_id="" if request.validate_only else "op-s-1",
+            untouched_disk_ids=["disk-3"],
         ),
     )
 
@@ -456,6 +463,13 @@ def serve_snapshot(services: FakeServices) -> None:
         return disk_pb2.GetDiskResponse(disk=Disk(id=request.disk_id, state=Disk.STATE_RUNNING))
 
     services.answer("DiskService/GetDisk", disk_pb2.GetDiskRequest, get_disk)
+    services.answer(
+        "DiskSnapshotService/ListDiskSnapshots",
+        disk_snapshot_pb2.ListDiskSnapshotsRequest,
+        lambda _: disk_snapshot_pb2.ListDiskSnapshotsResponse(
+            snapshots=[DiskSnapshot(id="snap-1", state=DiskSnapshot.STATE_AVAILABLE)]
+        ),
+    )
     serve_operation(services, Operation(id="op-s-1", state=Operation.STATE_SUCCEEDED))
 
 
@@ -477,9 +491,40 @@ def test_a_rollback_lists_every_disk_with_its_state_and_takes_no_for_an_answer(
     serve_snapshot(services)
     result = run("snapshot", "rollback", "isnap-1", typed="n\n")
     assert result.exit_code == 1
-    assert re.search(r"disk-1 +root +system +1 GiB +snap-1 +RUNNING", result.stderr)
-    assert re.search(r"disk-2 +data +data +2 GiB +snap-2 +gone", result.stderr)
-    assert sent(services, snapshot_pb2.RollbackInstanceSnapshotRequest) == []
+    assert re.search(r"disk-1 +root +system +vda +1 GiB +snap-1 +AVAILABLE +RUNNING", result.stderr)
+    assert re.search(r"disk-2 +data +data +vdb +2 GiB +snap-2 +deleted +deleted", result.stderr)
+    assert "disk-3 is on the instance and does not go back: it will be left alone." in result.stderr
+    assert "What they hold now is lost." in result.stderr
+    requests = sent(services, snapshot_pb2.RollbackInstanceSnapshotRequest)
+    assert [request.validate_only for request in requests] == [True]
+
+
+def test_a_rollback_of_some_disks_lists_and_sends_these_and_no_others(services: FakeServices, run: Run):
+    serve_snapshot(services)
+    result = run("snapshot", "rollback", "isnap-1", "--disk", "disk-2", "--disk", "disk-2", typed="y\n")
+    assert result.exit_code == 0, result.output
+    asked, _, _ = result.stderr.partition("[y/N]")
+    assert "disk-2" in asked
+    assert "disk-1" not in asked
+    assert "Roll this disk back" in asked
+    asked_first, done = sent(services, snapshot_pb2.RollbackInstanceSnapshotRequest)
+    assert (asked_first.validate_only, done.validate_only) == (True, False)
+    assert list(asked_first.disk_ids) == list(done.disk_ids) == ["disk-2"]
+
+
+def test_a_rollback_of_a_disk_that_is_no_members_is_refused_without_a_question(
+    services: FakeServices, run: Run
+):
+    serve_snapshot(services)
+    services.answer(
+        "InstanceSnapshotService/RollbackInstanceSnapshot",
+        snapshot_pb2.RollbackInstanceSnapshotRequest,
+        refuse(grpc.StatusCode.INVALID_ARGUMENT, "disk_ids has disk-9"),
+    )
+    result = run("snapshot", "rollback", "isnap-1", "--disk", "disk-9", "--disk", "disk-1")
+    assert result.exit_code == 1
+    assert "disk_ids has disk-9" in result.stderr
+    assert "[y/N]" not in result.stderr
 
 
 def test_a_rollback_with_yes_asks_nothing_and_waits_for_its_end(services: FakeServices, run: Run):
@@ -488,7 +533,7 @@ def test_a_rollback_with_yes_asks_nothing_and_waits_for_its_end(services: FakeSe
     assert result.exit_code == 0, result.output
     assert len(sent(services, snapshot_pb2.RollbackInstanceSnapshotRequest)) == 1
     assert len(sent(services, operation_pb2.WatchOperationRequest)) == 1
-    assert "disk-3 is on the instance and not in the snapshot: it was left alone." in result.stderr
+    assert "disk-3 is on the instance and does not go back: it was left alone." in result.stderr
 
 
 def test_a_dry_run_of_a_creation_says_what_would_be_cut_and_waits_for_nothing(
@@ -530,7 +575,7 @@ def test_a_dry_run_of_a_rollback_asks_nothing_and_waits_for_nothing(services: Fa
     result = run("snapshot", "rollback", "isnap-1", "--dry-run")
     assert result.exit_code == 0, result.output
     assert [request.validate_only for request in services.requests] == [True]
-    assert "disk-3 is on the instance and not in the snapshot: it would be left alone." in result.stderr
+    assert "disk-3 is on the instance and does not go back: it would be left alone." in result.stderr
     assert "A dry run: nothing was changed." in result.stderr
 
 
@@ -554,6 +599,56 @@ def test_many_deletions_go_in_batches_of_a_hundred_each_id_once(services: FakeSe
     assert len({batch.request_id for batch in batches} - {""}) == 2
     printed = [json.loads(line) for line in result.stdout.splitlines()]
     assert printed == [{"instance_snapshot_id": each, "operation_id": "op-s-1"} for each in ids]
+
+
+@pytest.mark.parametrize(("options", "done"), [((), "is copied"), (("--no-wait",), "is being copied")])
+def test_a_copy_names_the_other_region_and_its_id_there(
+    services: FakeServices, run: Run, options: tuple[str, ...], done: str
+):
+    serve_operation(services, Operation(id="op-s-1", state=Operation.STATE_SUCCEEDED))
+    services.answer(
+        "InstanceSnapshotService/CopyInstanceSnapshot",
+        snapshot_pb2.CopyInstanceSnapshotRequest,
+        lambda _: snapshot_pb2.CopyInstanceSnapshotResponse(
+            copy_instance_snapshot_id="isnap-2", operation_id="op-s-1"
+        ),
+    )
+    result = run("snapshot", "copy", "isnap-1", "--to", "eu", "--name", "there", *options)
+    assert result.exit_code == 0, result.output
+    [request] = sent(services, snapshot_pb2.CopyInstanceSnapshotRequest)
+    assert (request.instance_snapshot_id, request.destination_region, request.name) == (
+        "isnap-1",
+        "eu",
+        "there",
+    )
+    assert request.request_id
+    assert f"isnap-1 {done} to eu." in result.stdout
+    assert "isnap-2" in result.stdout
+
+
+def test_a_copied_snapshot_shows_where_it_comes_from(services: FakeServices, run: Run):
+    services.answer(
+        "InstanceSnapshotService/GetInstanceSnapshot",
+        snapshot_pb2.GetInstanceSnapshotRequest,
+        lambda _: snapshot_pb2.GetInstanceSnapshotResponse(
+            instance_snapshot=InstanceSnapshot(
+                id="isnap-2",
+                source_region="eu",
+                source_instance_snapshot_id="isnap-1",
+                members=[Member(disk_id="disk-1", disk_name="root", snapshot_id="snap-2")],
+            )
+        ),
+    )
+    services.answer(
+        "DiskSnapshotService/ListDiskSnapshots",
+        disk_snapshot_pb2.ListDiskSnapshotsRequest,
+        lambda _: disk_snapshot_pb2.ListDiskSnapshotsResponse(
+            snapshots=[DiskSnapshot(id="snap-2", state=DiskSnapshot.STATE_AVAILABLE)]
+        ),
+    )
+    shown = run("snapshot", "show", "isnap-2").stdout
+    assert "isnap-1 in eu" in shown
+    assert re.search(r"disk-1 +root .*snap-2 +AVAILABLE +in eu", shown)
 
 
 # Operations

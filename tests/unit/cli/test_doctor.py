@@ -9,7 +9,12 @@ from typer.testing import Result
 from stillpoint.compute.v1 import participant_service_pb2 as compute_pb2
 from stillpoint.disk.v1 import participant_service_pb2 as disk_pb2
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
-from stillpoint.disk.v1.disk_snapshot_service_pb2 import ListDiskSnapshotsRequest, ListDiskSnapshotsResponse
+from stillpoint.disk.v1.disk_snapshot_service_pb2 import (
+    GetDiskSnapshotRequest,
+    GetDiskSnapshotResponse,
+    ListDiskSnapshotsRequest,
+    ListDiskSnapshotsResponse,
+)
 from stillpoint.operation.v1.operation_pb2 import Operation
 from stillpoint.operation.v1.operation_service_pb2 import (
     GetOperationRequest,
@@ -50,6 +55,13 @@ class Deployment:
         )
         services.answer(
             "DiskSnapshotService/ListDiskSnapshots", ListDiskSnapshotsRequest, self._list_disk_snapshots
+        )
+        services.answer(
+            "DiskSnapshotService/GetDiskSnapshot",
+            GetDiskSnapshotRequest,
+            lambda request: GetDiskSnapshotResponse(
+                snapshot=_find({each.id: each for each in self.disk_snapshots}, request.snapshot_id)
+            ),
         )
         services.answer(
             "InstanceSnapshotService/ListInstanceSnapshots",
@@ -169,6 +181,41 @@ def test_what_an_ended_or_unknown_operation_holds_is_a_fault(deployment: Deploym
     ]
 
 
+def test_what_is_held_for_an_operation_of_another_region_is_for_that_regions_doctor_to_judge(
+    deployment: Deployment, problems: Problems
+):
+    deployment.disk_snapshots.append(
+        DiskSnapshot(
+            id="snap-1",
+            region="here",
+            source_region="there",
+            state=DiskSnapshot.STATE_CREATING,
+            instance_snapshot_id="isnap-of-another-day",
+        )
+    )
+    for kind in ("import", "snapshot"):
+        deployment.holds.append(
+            disk_pb2.Hold(
+                kind=kind, resource_id="snap-1", operation_id="op-d-there", operation_region="there"
+            )
+        )
+    assert problems() == []
+
+
+def test_what_is_held_for_an_operation_of_this_region_is_judged_though_it_is_a_copy(
+    deployment: Deployment, problems: Problems
+):
+    deployment.disk_snapshots.append(
+        DiskSnapshot(id="snap-1", region="here", source_region="there", state=DiskSnapshot.STATE_DELETING)
+    )
+    deployment.holds.append(
+        disk_pb2.Hold(
+            kind="snapshot", resource_id="snap-1", operation_id="op-d-lost", operation_region="here"
+        )
+    )
+    assert problems() == ["snap-1: its snapshot is held by operation op-d-lost, which is not running"]
+
+
 def test_what_is_gone_at_a_second_look_was_no_fault(
     deployment: Deployment, services: FakeServices, problems: Problems
 ):
@@ -211,6 +258,18 @@ def test_a_whole_that_nobody_works_on_any_more_is_a_fault(deployment: Deployment
         id="isnap-1", state=InstanceSnapshot.STATE_CREATING
     )
     assert problems() == ["isnap-1 is CREATING and no operation works on it"]
+
+
+def test_a_whole_that_another_regions_operation_works_on_is_no_fault_by_itself(
+    deployment: Deployment, problems: Problems
+):
+    deployment.instance_snapshots["isnap-1"] = InstanceSnapshot(
+        id="isnap-1",
+        state=InstanceSnapshot.STATE_CREATING,
+        operation_id="op-s-elsewhere",
+        source_region="eu",
+    )
+    assert problems() == []
 
 
 def test_an_undo_that_keeps_failing_is_a_fault(deployment: Deployment, problems: Problems):

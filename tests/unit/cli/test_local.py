@@ -13,7 +13,7 @@ import pytest
 
 from stillpoint_cli.addresses import Addresses, Service
 from stillpoint_cli.errors import Failure
-from stillpoint_cli.local import LocalDeployment
+from stillpoint_cli.local import LocalDeployment, addresses_for
 
 STAND_IN = """
 import os, signal, sys
@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 print("starting", os.environ["STILLPOINT_DATABASE_URL"], flush=True)
+print("region", os.environ["STILLPOINT_REGION"], "knows", os.environ.get("STILLPOINT_PEERS"), flush=True)
 if os.path.exists("fail-" + __spec__.name.split(".")[0]):
     sys.exit("cannot go on")
 server = grpc.server(ThreadPoolExecutor(2))
@@ -124,6 +125,64 @@ def test_up_stops_all_when_one_dies_and_says_which(tmp_path: Path):
     assert output == ""
     assert "snapshot_svc was ended by signal 9" in errors
     assert not (tmp_path / "var" / "addresses.json").exists()
+
+
+def test_regions_side_by_side_have_their_own_folders_and_ports_and_know_each_other(tmp_path: Path):
+    up = start_up("--region", "local", "--region", "eu")
+    folders = {"local": tmp_path / "var", "eu": tmp_path / "var" / "eu"}
+    try:
+        wait_for(folders["eu"] / "addresses.json")
+        addresses = {region: Addresses.read(folder) for region, folder in folders.items()}
+    finally:
+        up.send_signal(signal.SIGTERM)
+    output, errors = up.communicate(timeout=20)
+    assert up.returncode == 0, errors
+    assert not any((folder / "addresses.json").exists() for folder in folders.values())
+    for region, peer in (("local", "eu"), ("eu", "local")):
+        mine, theirs = addresses[region], addresses[peer]
+        assert mine is not None
+        assert theirs is not None
+        assert mine.disk.public in output
+        for service in (Service.DISK, Service.SNAPSHOT):
+            log = (folders[region] / "logs" / f"{service}.log").read_text()
+            assert f"region {region} knows {json.dumps({peer: theirs.of(service).internal})}" in log
+
+
+def test_the_ports_of_regions_side_by_side_are_a_hundred_apart():
+    first, second, third = addresses_for(3, free_ports=False)
+    assert (first.compute.public, first.snapshot.internal) == ("127.0.0.1:50051", "127.0.0.1:50063")
+    assert (second.compute.public, second.snapshot.internal) == ("127.0.0.1:50151", "127.0.0.1:50163")
+    assert (third.compute.public, third.snapshot.internal) == ("127.0.0.1:50251", "127.0.0.1:50263")
+
+
+def test_when_a_service_of_one_region_dies_all_regions_stop(tmp_path: Path):
+    up = start_up("--quiet", "--region", "eu", "--region", "us")
+    wait_for(tmp_path / "var" / "us" / "addresses.json")
+    address = json.loads((tmp_path / "var" / "eu" / "addresses.json").read_text())["disk"]["public"]
+    os.kill(child_serving(up.pid, address), signal.SIGKILL)
+    _, errors = up.communicate(timeout=20)
+    assert up.returncode == 1
+    assert "disk_svc was ended by signal 9" in errors
+    assert not list((tmp_path / "var").glob("*/addresses.json"))
+
+
+@pytest.mark.parametrize(
+    ("regions", "said"),
+    [
+        (["../eu"], "is no name"),
+        (["EU"], "is no name"),
+        (["eu", "eu"], "is named twice"),
+        (["store"], "name of a folder"),
+    ],
+)
+def test_up_fails_when_a_region_has_no_proper_name_or_is_named_twice(
+    tmp_path: Path, regions: list[str], said: str
+):
+    up = start_up(*(word for region in regions for word in ("--region", region)))
+    _, errors = up.communicate(timeout=20)
+    assert up.returncode == 2
+    assert said in errors
+    assert not (tmp_path / "var").exists()
 
 
 def start_up(*options: str) -> subprocess.Popen[str]:

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from concurrent.futures import Future
 from typing import Any, cast
 
-from disk_svc.block_servicer import BlockServicer
-from disk_svc.blockstore import Extent, Writer
-from disk_svc.service.blocks import Blocks
+from disk_svc.blockstore import BlockStore, Extent, Writer
+from disk_svc.errors import WriterFenced
+from disk_svc.service.blocks import Blocks, OpenVolume
+from disk_svc.servicers.blocks import BlockServicer
 from stillpoint.disk.v1.block_service_pb2 import Extent as ExtentMessage
 from stillpoint.disk.v1.block_service_pb2 import WriteBlocksRequest
 
@@ -18,8 +19,9 @@ class WritesInFlight:
     def __init__(self) -> None:
         self.futures: list[Future[None]] = []
 
-    def open_writer(self, disk_id: str) -> Writer:
-        return Writer(disk_id, generation=1, size_bytes=1 << 20)
+    def open_writer(self, disk_id: str) -> OpenVolume:
+        store = cast("BlockStore", self)
+        return OpenVolume(store, Writer(disk_id, generation=1, size_bytes=1 << 20), WriterFenced(disk_id))
 
     def write(self, writer: Writer, extents: list[Extent]) -> Future[None]:
         self.futures.append(Future())

@@ -14,7 +14,7 @@ from svckit.database import Database
 from svckit.migrations import EMPTY, Schema
 from svckit.startup import CannotStart
 from svckit.tables import SharedTable
-from tests.support.databases import Databases
+from tests.support.databases import Databases, create_tables
 
 SCHEMAS = [module.SCHEMA for module in (compute_svc.migrations, disk_svc.migrations, snapshot_svc.migrations)]
 
@@ -72,10 +72,7 @@ def test_the_revisions_make_exactly_what_the_models_say(
 ):
     schema.migrate(database)
     with databases.fresh(nothing) as made_at_once:
-        engine = sa.create_engine(made_at_once)
-        for base in (SharedTable, schema.tables):
-            base.metadata.create_all(engine)
-        engine.dispose()
+        create_tables(made_at_once, SharedTable, schema.tables)
         assert definitions(url) == definitions(made_at_once)
 
 

@@ -23,6 +23,7 @@ from svckit.ids import new_id
 from svckit.saga import Run, SagaDefinition, SagaEngine, Step, journal, requests
 from svckit.saga.journal import UNFINISHED, Saga
 from svckit.tables import SharedTable
+from tests.support.databases import create_tables
 from tests.support.waiting import eventually
 
 assert requests.AcceptedRequest.__tablename__ in SharedTable.metadata.tables
@@ -62,10 +63,7 @@ class Item(SampleTable):
 
 
 def prepare(url: str) -> None:
-    engine = sa.create_engine(url)
-    for base in (SharedTable, SampleTable):
-        base.metadata.create_all(engine)
-    engine.dispose()
+    create_tables(url, SharedTable, SampleTable)
 
 
 class Participant:
@@ -206,7 +204,7 @@ class World:
 
     def row(self, saga_id: str) -> Saga:
         with self.database.read() as session:
-            saga = journal.find(session, saga_id)
+            saga = journal.find(session, saga_id, region="here")
         assert saga is not None
         return saga
 

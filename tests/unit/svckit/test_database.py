@@ -106,7 +106,7 @@ def test_a_count_of_changed_rows_is_the_count_of_rows_that_matched(database: Dat
     ],
 )
 def test_a_moment_comes_back_aware_in_utc_and_to_the_microsecond(database: Database, moment: datetime):
-    names = ("account_id", "actor", "type", "step", "resource_id", "operation_id", "detail")
+    names = ("account_id", "region", "actor", "type", "step", "resource_id", "operation_id", "detail")
     row = {"time": moment, "undo": False, "attempt": 1, **dict.fromkeys(names, "")}
     with database.write() as session:
         session.execute(sa.insert(table_of(Event)), row)

@@ -63,7 +63,7 @@ def test_claims_that_race_never_get_the_same_saga_nor_more_than_they_asked_for(w
             owner = f"{number}-{turn}"
             with database.write() as session:
                 claimed = journal.claim_due(
-                    session, owner=owner, now=now, until=now + timedelta(hours=1), limit=2
+                    session, region="here", owner=owner, now=now, until=now + timedelta(hours=1), limit=2
                 )
             assert len(claimed) <= 2
             assert all(saga.owner == owner for saga in claimed)
@@ -287,3 +287,18 @@ def test_more_sagas_than_workers_are_all_driven(world: World):
     for saga_id in [begin(engine, "sample") for _ in range(20)]:
         assert world.at_rest(saga_id).state == SagaState.SUCCEEDED
         assert world.participant.changes(f"{saga_id}/a") == [1]
+
+
+def test_a_saga_of_another_region_is_left_to_it(world: World):
+    """Two regions on one database: a deployment that was given another name before everything had come to rest."""
+    saga = accept(world.engine(saga_of(Step("a"))), "sample")
+    later = utc_now() + timedelta(days=1)
+
+    def due_in(region: str) -> list[str]:
+        with world.database.write() as session:
+            claimed = journal.claim_due(session, region=region, owner="x", now=later, until=later, limit=9)
+            assert bool(claimed) == (journal.next_due(session, region) is not None)
+        return [each.id for each in claimed]
+
+    assert due_in("there") == []
+    assert due_in("here") == [saga.id]

@@ -1,36 +1,27 @@
-"""The sagas of disk_svc: small ones, with the block store as their participant. Rows are changed by the transaction that
-accepts each (first) and by the commits that end its steps (last); the steps themselves are about bytes.
-"""
-
-from collections.abc import Mapping
-from typing import Any
+"""Disks: made, resized, rolled back, deleted."""
 
 from sqlalchemy.orm import Session
 
-from disk_svc import convert, repository
-from disk_svc.blockstore import Cut, Restore
-from disk_svc.errors import refusal_for, refusing
+from disk_svc import convert
+from disk_svc.blockstore import Restore
+from disk_svc.errors import refusing
+from disk_svc.repository import disk_rows, snapshot_rows
+from disk_svc.sagas.forward import cannot_fail
 from disk_svc.service.disks import Disks
-from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Rollbacks
-from disk_svc.service.snapshots import Snapshots
-from disk_svc.states import SnapshotState, Task
-from stillpoint.disk.v1 import disk_service_pb2, disk_snapshot_service_pb2
+from disk_svc.states import Task
+from stillpoint.disk.v1 import disk_service_pb2
 from svckit.errors import Refusal
 from svckit.saga import Run, SagaDefinition, Step
 
 
-def definitions(
-    realm: Realm, disks: Disks, points: Points, snapshots: Snapshots, rollbacks: Rollbacks
-) -> list[SagaDefinition]:
+def definitions(realm: Realm, disks: Disks, rollbacks: Rollbacks) -> list[SagaDefinition]:
     return [
         _create_disk(realm, disks),
         _resize_disk(realm, disks),
         _roll_back_disk(realm, disks, rollbacks),
         _delete_disk(realm),
-        _create_disk_snapshot(realm, points, snapshots),
-        _delete_disk_snapshot(realm),
     ]
 
 
@@ -45,7 +36,7 @@ def _create_disk(realm: Realm, disks: Disks) -> SagaDefinition:
         realm.store.delete_volume(run.resource_id)
 
     def record(session: Session, run: Run) -> None:
-        repository.clear_tasks(session, run.id, Task.CREATING)
+        disk_rows.clear_tasks(session, run.id, Task.CREATING)
 
     def answer(session: Session, run: Run) -> disk_service_pb2.CreateDiskResponse:
         disk = disks.get(session, run.resource_id, account_id=run.account_id)
@@ -54,7 +45,7 @@ def _create_disk(realm: Realm, disks: Disks) -> SagaDefinition:
         )
 
     def failed(session: Session, run: Run, _refusal: Refusal) -> None:
-        repository.remove_disks(session, [run.resource_id])
+        disk_rows.remove_disks(session, [run.resource_id])
 
     return SagaDefinition(
         kind="create_disk",
@@ -74,17 +65,17 @@ def _resize_disk(realm: Realm, disks: Disks) -> SagaDefinition:
             realm.store.resize_volume(run.resource_id, run.input["size_bytes"])
 
     def record(session: Session, run: Run) -> None:
-        repository.end_resize(session, run.id, run.input["size_bytes"])
+        disk_rows.end_resize(session, run.id, run.input["size_bytes"])
 
     def answer(session: Session, run: Run) -> disk_service_pb2.ResizeDiskResponse:
         disk = disks.get(session, run.resource_id, account_id=run.account_id)
-        slots_taken = repository.slots_taken(session, [disk.id])
+        slots_taken = snapshot_rows.slots_taken(session, [disk.id])
         return disk_service_pb2.ResizeDiskResponse(
             disk=convert.disk(disk, slots_taken, realm.quotas), operation_id=run.id
         )
 
     def failed(session: Session, run: Run, _refusal: Refusal) -> None:
-        repository.clear_tasks(session, run.id, Task.RESIZING)
+        disk_rows.clear_tasks(session, run.id, Task.RESIZING)
 
     return SagaDefinition(
         kind="resize_disk",
@@ -113,7 +104,7 @@ def _roll_back_disk(realm: Realm, disks: Disks, rollbacks: Rollbacks) -> SagaDef
 
     def answer(session: Session, run: Run) -> disk_service_pb2.RollbackDiskResponse:
         disk = disks.get(session, run.resource_id, account_id=run.account_id)
-        slots_taken = repository.slots_taken(session, [disk.id])
+        slots_taken = snapshot_rows.slots_taken(session, [disk.id])
         return disk_service_pb2.RollbackDiskResponse(
             disk=convert.disk(disk, slots_taken, realm.quotas), operation_id=run.id
         )
@@ -137,83 +128,10 @@ def _delete_disk(realm: Realm) -> SagaDefinition:
         realm.store.delete_volume(run.resource_id)
 
     def record(session: Session, run: Run) -> None:
-        repository.remove_disks(session, [run.resource_id])
+        disk_rows.remove_disks(session, [run.resource_id])
 
     return SagaDefinition(
         kind="delete_disk",
         steps=(Step("delete", do=delete, record=record, answer=answer),),
-        failed=_cannot_fail,
+        failed=cannot_fail,
     )
-
-
-def _create_disk_snapshot(realm: Realm, points: Points, snapshots: Snapshots) -> SagaDefinition:
-    def cut(run: Run) -> Mapping[str, Any]:
-        with refusing(run.key("cut")):
-            cut_time = realm.store.cut(run.key("cut"), [Cut(run.input["disk_id"], run.resource_id)])
-        return {"cut_time": cut_time.isoformat()}
-
-    def undo_cut(run: Run) -> None:
-        realm.store.withdraw_cut(run.key("cut"))
-
-    def record_cut(session: Session, run: Run) -> None:
-        repository.mark_cut(session, run.key("cut"), convert.moment(run.data["cut_time"]))
-
-    def answer(session: Session, run: Run) -> disk_snapshot_service_pb2.CreateDiskSnapshotResponse:
-        snapshot = snapshots.get(session, run.resource_id, account_id=run.account_id)
-        return disk_snapshot_service_pb2.CreateDiskSnapshotResponse(
-            snapshot=convert.snapshot(snapshot), operation_id=run.id
-        )
-
-    def seal(run: Run) -> None:
-        error = realm.store.seal([run.resource_id])[run.resource_id]
-        if error is not None:
-            raise refusal_for(error, run.key("seal"))
-
-    def finish(session: Session, run: Run) -> None:
-        points.finish(session, run.key("cut"))
-
-    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
-        """Before its moment it leaves nothing; after it, a snapshot in ERROR that takes no slot."""
-        repository.clear_tasks(session, run.id, Task.SNAPSHOTTING)
-        repository.remove_point(session, run.key("cut"))
-        if "cut_time" in run.data:
-            repository.change_snapshots(
-                session,
-                [run.resource_id],
-                allowed=[SnapshotState.CREATING],
-                state=SnapshotState.ERROR,
-                operation_id="",
-            )
-        else:
-            repository.remove_snapshots(session, [run.resource_id])
-
-    return SagaDefinition(
-        kind="create_disk_snapshot",
-        steps=(
-            Step("cut", do=cut, undo=undo_cut, record=record_cut, answer=answer),
-            Step("seal", do=seal, record=finish, pivot=True),
-        ),
-        failed=failed,
-    )
-
-
-def _delete_disk_snapshot(realm: Realm) -> SagaDefinition:
-    def delete(run: Run) -> None:
-        realm.store.delete_snapshots([run.resource_id])
-
-    def record(session: Session, run: Run) -> None:
-        repository.remove_snapshots(session, [run.resource_id])
-
-    def answer(_session: Session, run: Run) -> disk_snapshot_service_pb2.DeleteDiskSnapshotResponse:
-        return disk_snapshot_service_pb2.DeleteDiskSnapshotResponse(operation_id=run.id)
-
-    return SagaDefinition(
-        kind="delete_disk_snapshot",
-        steps=(Step("delete", do=delete, record=record, answer=answer),),
-        failed=_cannot_fail,
-    )
-
-
-def _cannot_fail(_session: Session, run: Run, refusal: Refusal) -> None:
-    """The store refuses no deletion."""
-    raise AssertionError(f"{run.kind} was refused: {refusal.message}")

@@ -5,23 +5,21 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from disk_svc import convert, repository
+from disk_svc import convert
 from disk_svc.models import Disk
+from disk_svc.repository import disk_rows, snapshot_rows
 from disk_svc.service.disks import Disks
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Rollbacks
-from disk_svc.service.snapshots import Snapshots
 from stillpoint.disk.v1 import (
     disk_pb2,
     disk_service_pb2,
     disk_service_pb2_grpc,
-    disk_snapshot_pb2,
-    disk_snapshot_service_pb2,
-    disk_snapshot_service_pb2_grpc,
 )
-from svckit import paging
+from svckit import paging, updates
 from svckit.caller import current_caller
 from svckit.mutations import Mutations
+from svckit.narrowing import Narrowing
 from svckit.validation import Checks
 
 
@@ -40,6 +38,8 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
         with Checks() as check:
             check.request_id(request.request_id)
             check.name("name", request.name)
+            check.description("description", request.description)
+            check.labels("labels", request.labels)
             check.resource_id("source_snapshot_id", request.source_snapshot_id, required=False)
             check.disk_size("size_bytes", request.size_bytes, may_be_zero=bool(request.source_snapshot_id))
         return await self._mutations.saga(
@@ -48,6 +48,8 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
                 session,
                 operation_id,
                 name=request.name,
+                description=request.description,
+                labels=dict(request.labels),
                 size_bytes=request.size_bytes,
                 source_snapshot_id=request.source_snapshot_id,
             ),
@@ -69,18 +71,38 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
         with Checks() as check:
             check.page_size(request.page_size)
             check.resource_id("filter.instance_id", request.filter.instance_id, required=False)
+            check.resource_id("filter.source_snapshot_id", request.filter.source_snapshot_id, required=False)
             check.enum_value("filter.state", request.filter.state, disk_pb2.Disk.State.values())
+            check.enum_value("filter.role", request.filter.role, disk_pb2.Disk.Role.values())
+            narrowing = Narrowing.of(check, request.filter)
         with self._realm.database.read() as session:
-            disks, next_page_token = repository.list_disks(
+            disks, next_page_token = disk_rows.list_disks(
                 session,
                 paging.Page.of(request, request.filter),
                 account_id=current_caller().account_id,
                 region=self._realm.region,
                 instance_id=request.filter.instance_id,
                 state=convert.disk_state(request.filter.state),
+                role=convert.disk_role(request.filter.role),
+                source_snapshot_id=request.filter.source_snapshot_id,
+                narrowing=narrowing,
             )
             messages = self._messages(session, disks)
         return disk_service_pb2.ListDisksResponse(disks=messages, next_page_token=next_page_token)
+
+    def UpdateDisk(
+        self, request: disk_service_pb2.UpdateDiskRequest, context: Any
+    ) -> disk_service_pb2.UpdateDiskResponse:
+        with Checks() as check:
+            check.request_id(request.request_id)
+            check.resource_id("disk.id", request.disk.id)
+            changes = updates.changes(check, "disk", request.disk, request.update_mask)
+
+        def change(session: Session) -> disk_service_pb2.UpdateDiskResponse:
+            [disk] = self._messages(session, [self._disks.update(session, request.disk.id, changes)])
+            return disk_service_pb2.UpdateDiskResponse(disk=disk)
+
+        return self._mutations.direct(request, request.disk.id, change, disk_service_pb2.UpdateDiskResponse)
 
     async def ResizeDisk(
         self, request: disk_service_pb2.ResizeDiskRequest, context: Any
@@ -125,76 +147,5 @@ class DiskServicer(disk_service_pb2_grpc.DiskServiceServicer):
         )
 
     def _messages(self, session: Session, disks: Sequence[Disk]) -> list[disk_pb2.Disk]:
-        slots_taken = repository.slots_taken(session, [disk.id for disk in disks])
+        slots_taken = snapshot_rows.slots_taken(session, [disk.id for disk in disks])
         return [convert.disk(disk, slots_taken, self._realm.quotas) for disk in disks]
-
-
-class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceServicer):
-    """stillpoint.disk.v1.DiskSnapshotService."""
-
-    def __init__(self, realm: Realm, snapshots: Snapshots, mutations: Mutations) -> None:
-        self._realm = realm
-        self._snapshots = snapshots
-        self._mutations = mutations
-
-    async def CreateDiskSnapshot(
-        self, request: disk_snapshot_service_pb2.CreateDiskSnapshotRequest, context: Any
-    ) -> disk_snapshot_service_pb2.CreateDiskSnapshotResponse:
-        with Checks() as check:
-            check.request_id(request.request_id)
-            check.resource_id("disk_id", request.disk_id)
-            check.name("name", request.name, required=False)
-        return await self._mutations.saga(
-            request,
-            lambda session, operation_id: self._snapshots.create(
-                session, operation_id, request.disk_id, request.name
-            ),
-            disk_snapshot_service_pb2.CreateDiskSnapshotResponse,
-        )
-
-    def GetDiskSnapshot(
-        self, request: disk_snapshot_service_pb2.GetDiskSnapshotRequest, context: Any
-    ) -> disk_snapshot_service_pb2.GetDiskSnapshotResponse:
-        with Checks() as check:
-            check.resource_id("snapshot_id", request.snapshot_id)
-        with self._realm.database.read() as session:
-            snapshot = self._snapshots.get(session, request.snapshot_id)
-        return disk_snapshot_service_pb2.GetDiskSnapshotResponse(snapshot=convert.snapshot(snapshot))
-
-    def ListDiskSnapshots(
-        self, request: disk_snapshot_service_pb2.ListDiskSnapshotsRequest, context: Any
-    ) -> disk_snapshot_service_pb2.ListDiskSnapshotsResponse:
-        with Checks() as check:
-            check.page_size(request.page_size)
-            check.resource_id("filter.disk_id", request.filter.disk_id, required=False)
-            check.resource_id(
-                "filter.instance_snapshot_id", request.filter.instance_snapshot_id, required=False
-            )
-            check.enum_value(
-                "filter.state", request.filter.state, disk_snapshot_pb2.DiskSnapshot.State.values()
-            )
-        with self._realm.database.read() as session:
-            snapshots, next_page_token = repository.list_snapshots(
-                session,
-                paging.Page.of(request, request.filter),
-                account_id=current_caller().account_id,
-                region=self._realm.region,
-                disk_id=request.filter.disk_id,
-                instance_snapshot_id=request.filter.instance_snapshot_id,
-                state=convert.snapshot_state(request.filter.state),
-            )
-        return disk_snapshot_service_pb2.ListDiskSnapshotsResponse(
-            snapshots=[convert.snapshot(snapshot) for snapshot in snapshots], next_page_token=next_page_token
-        )
-
-    async def DeleteDiskSnapshot(
-        self, request: disk_snapshot_service_pb2.DeleteDiskSnapshotRequest, context: Any
-    ) -> disk_snapshot_service_pb2.DeleteDiskSnapshotResponse:
-        with Checks() as check:
-            check.request_id(request.request_id)
-            check.resource_id("snapshot_id", request.snapshot_id)
-        return await self._mutations.saga(
-            request,
-            lambda session, operation_id: self._snapshots.delete(session, operation_id, request.snapshot_id),
-            disk_snapshot_service_pb2.DeleteDiskSnapshotResponse,
-        )

@@ -5,17 +5,21 @@ from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Any
 
-from disk_svc import convert, repository
+from disk_svc import convert
 from disk_svc.blockstore import Restore
+from disk_svc.repository import hold_rows
 from disk_svc.service import store_check
+from disk_svc.service.copies import MemberCopies
 from disk_svc.service.disks import Disks
 from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Deletions, Rollbacks
 from stillpoint.disk.v1 import participant_service_pb2 as pb
 from stillpoint.disk.v1 import participant_service_pb2_grpc
+from stillpoint.operation.v1 import operation_pb2
 from svckit import paging
 from svckit.clock import to_timestamp
+from svckit.operations import progress_of
 from svckit.validation import Checks
 
 _DIFFERENCES_AT_ONCE = 100
@@ -25,13 +29,21 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
     """stillpoint.disk.v1.ParticipantService."""
 
     def __init__(
-        self, realm: Realm, disks: Disks, points: Points, rollbacks: Rollbacks, deletions: Deletions
+        self,
+        realm: Realm,
+        disks: Disks,
+        points: Points,
+        rollbacks: Rollbacks,
+        deletions: Deletions,
+        *,
+        copies: MemberCopies,
     ) -> None:
         self._realm = realm
         self._disks = disks
         self._points = points
         self._rollbacks = rollbacks
         self._deletions = deletions
+        self._copies = copies
 
     # Disks of an instance
 
@@ -168,13 +180,36 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
         self._deletions.apply(request.key)
         return pb.ApplySnapshotDeletionResponse()
 
+    # Copies to another region
+
+    def StartCopy(self, request: pb.StartCopyRequest, context: Any) -> pb.StartCopyResponse:
+        operation_id = self._copies.start(
+            request.key,
+            request.operation_id,
+            account_id=request.account_id,
+            region=request.destination_region,
+            instance_snapshot_id=request.instance_snapshot_id,
+            copy_ids={member.snapshot_id: member.copy_snapshot_id for member in request.members},
+            name=request.copy_name,
+            copy_instance_snapshot_id=request.copy_instance_snapshot_id,
+        )
+        return pb.StartCopyResponse(copy_operation_id=operation_id)
+
+    def GetCopy(self, request: pb.GetCopyRequest, context: Any) -> pb.GetCopyResponse:
+        saga = self._copies.find(request.copy_operation_id)
+        return pb.GetCopyResponse(
+            state=operation_pb2.Operation.State.Value(f"STATE_{saga.state}"),
+            progress=progress_of(saga),
+            error=saga.error or b"",
+        )
+
     # For doctor
 
     def ListHolds(self, request: pb.ListHoldsRequest, context: Any) -> pb.ListHoldsResponse:
         with Checks() as check:
             check.page_size(request.page_size)
         with self._realm.database.read() as session:
-            rows, next_page_token = repository.list_holds(
+            rows, next_page_token = hold_rows.list_holds(
                 session, paging.Page.of(request), region=self._realm.region
             )
         return pb.ListHoldsResponse(
@@ -184,6 +219,7 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
                     resource_id=row.resource_id,
                     operation_id=row.operation_id,
                     since=to_timestamp(row.since),
+                    operation_region=row.operation_region,
                 )
                 for row in rows
             ],

@@ -1,0 +1,11 @@
+"""What only goes forward."""
+
+from sqlalchemy.orm import Session
+
+from svckit.errors import Refusal
+from svckit.saga import Run
+
+
+def cannot_fail(_session: Session, run: Run, refusal: Refusal) -> None:
+    """The store refuses no deletion."""
+    raise AssertionError(f"{run.kind} was refused: {refusal.message}")
