@@ -145,6 +145,33 @@ class TestWhatACopyIs:
         regions.north.finish(answer.operation_id)
         delete(regions.north, snapshot_id)
 
+    def test_while_a_copy_runs_its_base_cannot_be_deleted_and_other_relatives_can(self, regions: TwoRegions):
+        disk_id = regions.north.a_disk()
+        base, other = regions.north.a_disk_snapshot(disk_id), regions.north.a_disk_snapshot(disk_id)
+        copy(regions.north, base)
+        regions.north.write(disk_id, (0, b"more"))
+        snapshot_id = regions.north.a_disk_snapshot(disk_id)
+        with regions.south.store_fails("write", "broken"):
+            answer = begin_copy(regions.north, snapshot_id)
+            delete(regions.north, other)
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_IN_USE", DISK) as refusal:
+                delete(regions.north, base)
+        assert refusal.metadata == {"snapshot_id": base}
+        regions.north.finish(answer.operation_id)
+        delete(regions.north, base)
+
+    def test_until_the_other_region_has_chosen_a_base_no_relative_can_be_deleted(self, regions: TwoRegions):
+        disk_id = regions.north.a_disk()
+        relative, snapshot_id = (regions.north.a_disk_snapshot(disk_id) for _ in range(2))
+        with regions.south.store_fails("create_volume", "broken"):
+            request = pb.CopyDiskSnapshotRequest(snapshot_id=snapshot_id, destination_region=SOUTH)
+            call = regions.north.disk_snapshots.CopyDiskSnapshot.future(request)
+            eventually(lambda: len(regions.north.operations_on(Service.DISK, snapshot_id)) == 2)
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_IN_USE", DISK):
+                delete(regions.north, relative)
+        regions.north.finish(call.result().operation_id)
+        delete(regions.north, relative)
+
 
 class TestWhatIsSent:
     def test_only_what_is_stored_is_sent_and_progress_counts_holes_too(self, regions: TwoRegions):
