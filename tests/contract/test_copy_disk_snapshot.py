@@ -2,11 +2,13 @@
 
 import os
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from stillpoint.disk.v1 import disk_snapshot_pb2, participant_service_pb2
 from stillpoint.disk.v1 import disk_snapshot_service_pb2 as pb
+from stillpoint.disk.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from stillpoint.operation.v1 import operation_pb2
 from stillpoint_cli.addresses import Service
 from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id
@@ -50,7 +52,7 @@ def assert_nothing_is_left(regions: TwoRegions, copy_snapshot_id: str = "") -> N
             regions.south.disk_snapshot(copy_snapshot_id)
     for cloud in (regions.north, regions.south):
         disk = Inside(cloud).disk
-        assert list(disk.ListHolds(participant_service_pb2.ListHoldsRequest()).holds) == []
+        eventually(partial(_holds_nothing, disk), what="the end of all holds")
         assert list(disk.CheckStore(participant_service_pb2.CheckStoreRequest())) == []
 
 
@@ -59,6 +61,10 @@ def lasts_longer_than_the_deadline(cloud: Cloud, snapshot_id: str) -> bool:
     operation, _creation = cloud.operations_on(Service.DISK, snapshot_id)
     lasted = operation.update_time.ToDatetime() - operation.create_time.ToDatetime()
     return lasted > timedelta(seconds=TroubledCloud.DEADLINE_SECONDS)
+
+
+def _holds_nothing(disk: ParticipantServiceStub) -> bool:
+    return not disk.ListHolds(participant_service_pb2.ListHoldsRequest()).holds
 
 
 class TestWhatACopyIs:
