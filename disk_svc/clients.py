@@ -29,7 +29,7 @@ class Importers:
     def begin(self, run: Run) -> list[str]:
         """Returns the base of each snapshot, in their order: one of its relatives here, or nothing."""
         request = pb.BeginImportRequest(
-            key=key(run),
+            key=_key(run),
             operation_id=run.id,
             source_region=self._region,
             account_id=run.account_id,
@@ -49,7 +49,7 @@ class Importers:
             for extents in messages:
                 sent += 1
                 yield pb.WriteImportRequest(
-                    key=key(run),
+                    key=_key(run),
                     snapshot_id=copy_snapshot_id,
                     extents=[
                         block_service_pb2.Extent(offset_bytes=extent.offset_bytes, data=extent.data)
@@ -66,7 +66,7 @@ class Importers:
 
     def digest(self, run: Run, copy_snapshot_id: str, offset_bytes: int, length_bytes: int) -> bytes:
         request = pb.DigestImportRequest(
-            key=key(run),
+            key=_key(run),
             snapshot_id=copy_snapshot_id,
             offset_bytes=offset_bytes,
             length_bytes=length_bytes,
@@ -76,14 +76,14 @@ class Importers:
     def finish(self, run: Run) -> None:
         call(
             self._stub(run).FinishImport,
-            pb.FinishImportRequest(key=key(run)),
+            pb.FinishImportRequest(key=_key(run)),
             timeout_seconds=_TIMEOUT_SECONDS,
         )
 
     def withdraw(self, run: Run) -> None:
         call(
             self._stub(run).WithdrawImport,
-            pb.WithdrawImportRequest(key=key(run)),
+            pb.WithdrawImportRequest(key=_key(run)),
             timeout_seconds=_TIMEOUT_SECONDS,
         )
 
@@ -91,7 +91,7 @@ class Importers:
         return import_service_pb2_grpc.ImportServiceStub(self._peers.channel(run.input["region"]))
 
 
-def key(run: Run) -> str:
+def _key(run: Run) -> str:
     """Of the import, as the other region knows it."""
     return run.key("begin")
 

@@ -5,6 +5,7 @@ may have a copy of, and may choose as the base: once the choice is known it keep
 """
 
 from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from sqlalchemy.orm import Session
 
@@ -62,7 +63,7 @@ class Copies:
         copy_instance_snapshot_id: str = "",
     ) -> SagaStart:
         """`copy_ids` are the ids of the copies by those of the snapshots. An empty name gives each its snapshot's."""
-        self._peers.channel(region)
+        self._peers.channel(region)  # a region that is not known is refused before anything else
         relatives = self._relatives(session, account_id, copy_ids)
         ids = {*copy_ids, *(each for those in relatives.values() for each in those)}
         # Locked, so that none is deleted between this look and the row that marks it as in use.
@@ -79,29 +80,20 @@ class Copies:
             [_target(each) for each in found.values() if each.id in available],
             region=self._realm.region,
         )
-        snapshots = [
-            {
-                "snapshot_id": snapshot.id,
-                "copy_snapshot_id": copy_id,
-                "name": name or snapshot.name,
-                "description": snapshot.description,
-                "labels": snapshot.labels,
-                "size_bytes": snapshot.size_bytes,
-                "cut_time": snapshot.cut_time.isoformat() if snapshot.cut_time else "",
-                "relatives": [each for each in relatives[snapshot.id] if each in available],
-            }
-            for snapshot_id, copy_id in copy_ids.items()
-            for snapshot in [found[snapshot_id]]
-        ]
-        return SagaStart(
-            COPY_KIND,
-            resource_id,
-            {
-                "region": region,
-                "copy_instance_snapshot_id": copy_instance_snapshot_id,
-                "snapshots": snapshots,
-            },
-        )
+        arguments = {
+            "region": region,
+            "copy_instance_snapshot_id": copy_instance_snapshot_id,
+            "snapshots": [
+                {
+                    **_described(found[snapshot_id]),
+                    "copy_snapshot_id": copy_id,
+                    "name": name or found[snapshot_id].name,
+                    "relatives": [each for each in relatives[snapshot_id] if each in available],
+                }
+                for snapshot_id, copy_id in copy_ids.items()
+            ],
+        }
+        return SagaStart(COPY_KIND, resource_id, arguments)
 
     def keep_bases(self, session: Session, run: Run) -> None:
         """The choice is made: the other relatives may go."""
@@ -202,6 +194,17 @@ def _refuse_obstacles(snapshot_ids: Iterable[str], found: Mapping[str, DiskSnaps
 
 def _reservation_key(operation_id: str) -> str:
     return f"{operation_id}/begin"
+
+
+def _described(snapshot: DiskSnapshot) -> dict[str, Any]:
+    assert snapshot.cut_time is not None  # it is AVAILABLE
+    return {
+        "snapshot_id": snapshot.id,
+        "description": snapshot.description,
+        "labels": snapshot.labels,
+        "size_bytes": snapshot.size_bytes,
+        "cut_time": snapshot.cut_time.isoformat(),
+    }
 
 
 def _target(snapshot: DiskSnapshot) -> dict[str, str]:

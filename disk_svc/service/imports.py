@@ -17,7 +17,7 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from disk_svc.blockstore import Cut, UnknownVolume
+from disk_svc.blockstore import Cut, UnknownObject
 from disk_svc.errors import refusal_for, refusing
 from disk_svc.models import Import
 from disk_svc.repository import import_rows, snapshot_rows
@@ -198,5 +198,5 @@ def _over_when_gone(key: str) -> Iterator[None]:
     """An import's volume goes when it is finished or undone."""
     try:
         yield
-    except UnknownVolume as gone:
+    except UnknownObject as gone:
         raise StepWithdrawn(key) from gone

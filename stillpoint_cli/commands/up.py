@@ -46,8 +46,8 @@ def up(
         typer.Option(
             "--region",
             metavar="REGION",
-            help="Run this region; once more for each that shall run beside it, on ports 100 higher.",
-            show_default=DEFAULT_REGION,
+            help="Run this region rather than `local`; once more for each that shall run beside it, on ports 100 higher.",
+            show_default=False,
         ),
     ] = None,
     free_ports: Annotated[
@@ -59,9 +59,9 @@ def up(
 ) -> None:
     """Run the three services on this machine, on loopback only, until Ctrl-C.
 
-    Everything is kept in the folder (of a region with a name, in the folder of that name in it), and is there again the
-    next time. While they run, other commands find the services by the file addresses.json in it. Snapshots can be copied
-    between regions that run side by side. When a service ends by itself, all are stopped.
+    Everything is kept in the folder (of a region other than `local`, in a folder of its name in it), and is there again
+    the next time. While they run, other commands find the services by the file addresses.json in it. Between regions that
+    run side by side snapshots can be copied. When one of the services ends by itself, all are stopped.
     """
     stopped = threading.Event()
     # SIGHUP too: the services have sessions of their own and would outlive a terminal that is closed.

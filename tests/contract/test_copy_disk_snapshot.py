@@ -2,11 +2,13 @@
 
 import os
 from datetime import timedelta
+from functools import partial
 
 import pytest
 
 from stillpoint.disk.v1 import disk_snapshot_pb2, participant_service_pb2
 from stillpoint.disk.v1 import disk_snapshot_service_pb2 as pb
+from stillpoint.disk.v1.participant_service_pb2_grpc import ParticipantServiceStub
 from stillpoint.operation.v1 import operation_pb2
 from stillpoint_cli.addresses import Service
 from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id
@@ -50,7 +52,7 @@ def assert_nothing_is_left(regions: TwoRegions, copy_snapshot_id: str = "") -> N
             regions.south.disk_snapshot(copy_snapshot_id)
     for cloud in (regions.north, regions.south):
         disk = Inside(cloud).disk
-        assert list(disk.ListHolds(participant_service_pb2.ListHoldsRequest()).holds) == []
+        eventually(partial(_holds_nothing, disk), what="the end of all holds")
         assert list(disk.CheckStore(participant_service_pb2.CheckStoreRequest())) == []
 
 
@@ -59,6 +61,10 @@ def lasts_longer_than_the_deadline(cloud: Cloud, snapshot_id: str) -> bool:
     operation, _creation = cloud.operations_on(Service.DISK, snapshot_id)
     lasted = operation.update_time.ToDatetime() - operation.create_time.ToDatetime()
     return lasted > timedelta(seconds=TroubledCloud.DEADLINE_SECONDS)
+
+
+def _holds_nothing(disk: ParticipantServiceStub) -> bool:
+    return not disk.ListHolds(participant_service_pb2.ListHoldsRequest()).holds
 
 
 class TestWhatACopyIs:
@@ -144,6 +150,33 @@ class TestWhatACopyIs:
                 delete(regions.south, answer.copy_snapshot_id)
         regions.north.finish(answer.operation_id)
         delete(regions.north, snapshot_id)
+
+    def test_while_a_copy_runs_its_base_cannot_be_deleted_and_other_relatives_can(self, regions: TwoRegions):
+        disk_id = regions.north.a_disk()
+        base, other = regions.north.a_disk_snapshot(disk_id), regions.north.a_disk_snapshot(disk_id)
+        copy(regions.north, base)
+        regions.north.write(disk_id, (0, b"more"))
+        snapshot_id = regions.north.a_disk_snapshot(disk_id)
+        with regions.south.store_fails("write", "broken"):
+            answer = begin_copy(regions.north, snapshot_id)
+            delete(regions.north, other)
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_IN_USE", DISK) as refusal:
+                delete(regions.north, base)
+        assert refusal.metadata == {"snapshot_id": base}
+        regions.north.finish(answer.operation_id)
+        delete(regions.north, base)
+
+    def test_until_the_other_region_has_chosen_a_base_no_relative_can_be_deleted(self, regions: TwoRegions):
+        disk_id = regions.north.a_disk()
+        relative, snapshot_id = (regions.north.a_disk_snapshot(disk_id) for _ in range(2))
+        with regions.south.store_fails("create_volume", "broken"):
+            request = pb.CopyDiskSnapshotRequest(snapshot_id=snapshot_id, destination_region=SOUTH)
+            call = regions.north.disk_snapshots.CopyDiskSnapshot.future(request)
+            eventually(lambda: len(regions.north.operations_on(Service.DISK, snapshot_id)) == 2)
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_IN_USE", DISK):
+                delete(regions.north, relative)
+        regions.north.finish(call.result().operation_id)
+        delete(regions.north, relative)
 
 
 class TestWhatIsSent:

@@ -315,7 +315,7 @@ def test_a_service_that_does_not_answer_is_named_with_its_address(stillpoint: Co
 
 
 def test_up_says_where_everything_is_and_how_to_go_on(up: Up):
-    eventually(lambda: "Ctrl-C stops all three." in up.output)
+    eventually(lambda: "Ctrl-C stops all." in up.output)
     for service in Service:
         assert up.addresses.of(service).public in up.output
     assert f"export STILLPOINT_DIR={up.folder}\n" in up.output

@@ -20,7 +20,7 @@ from svckit.caller import Caller
 from svckit.calls import Unanswered, call
 from svckit.errors import Refusal
 from svckit.operations import registrations
-from svckit.saga import Run, SagaEngine, Step
+from svckit.saga import More, Progress, Run, SagaEngine, Step
 from svckit.saga.journal import SagaState
 from tests.support.servers import served
 from tests.support.waiting import eventually
@@ -72,6 +72,24 @@ def test_an_operation_at_rest_shows_its_steps(world: World, service: Service):
     assert (operation.region, operation.resource_id, operation.current_step) == ("here", "thing-1", "")
     assert operation.HasField("end_time")
     assert not operation.HasField("error")
+
+
+def test_an_operation_shows_progress_only_when_it_moves_bytes(world: World, service: Service):
+    moves_none = begin(service.engine, "sample")
+    world.at_rest(moves_none)
+    request = GetOperationRequest(operation_id=moves_none)
+    assert not service.operations.GetOperation(request).operation.HasField("progress")
+
+    def half(run: Run) -> More | None:
+        return None if run.data else More({"half": True}, Progress(5, 10, 3))
+
+    engine = world.started(saga_of(Step("move", do=half), kind="mover"))
+    moves_some = begin(engine, "mover")
+    world.at_rest(moves_some)
+    with served(registrations(engine)) as channel:
+        request = GetOperationRequest(operation_id=moves_some)
+        progress = OperationServiceStub(channel).GetOperation(request).operation.progress
+    assert (progress.completed_bytes, progress.total_bytes, progress.sent_bytes) == (5, 10, 3)
 
 
 def test_an_operation_of_another_account_is_not_found(world: World, service: Service):
