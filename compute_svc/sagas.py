@@ -145,7 +145,7 @@ def _roll_back_disk(service: ComputeService, database: Database, disks: Disks) -
         """Its steps have given back what they took."""
 
     return SagaDefinition(
-        kind="roll_back_disk",
+        kind="rollback_disk",
         steps=(
             Step("lease", do=lease, undo=release),
             Step("reserve", do=disks.reserve_rollback, undo=disks.withdraw_rollback),

@@ -148,7 +148,7 @@ class ComputeService:
         independently."
         """
         self.get_instance(session, instance_id)
-        return SagaStart("roll_back_disk", instance_id, {"disk_id": disk_id, "snapshot_id": snapshot_id})
+        return SagaStart("rollback_disk", instance_id, {"disk_id": disk_id, "snapshot_id": snapshot_id})
 
     def _lease_for_disk(
         self, session: Session, kind: str, operation_id: str, instance_id: str, disk_id: str

@@ -113,7 +113,7 @@ class SnapshotService:
         # Its state may have changed between the look and the UPDATE, which is what holds it from now on.
         session.refresh(snapshot)
         arguments = rollback_arguments(snapshot, disk_ids)
-        return SagaStart("roll_back_instance_snapshot", instance_snapshot_id, arguments)
+        return SagaStart("rollback_instance_snapshot", instance_snapshot_id, arguments)
 
     def check_roll_back(self, session: Session, instance_snapshot_id: str) -> InstanceSnapshot:
         """Refuse as `roll_back` would, and change nothing."""

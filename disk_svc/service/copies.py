@@ -23,7 +23,7 @@ from svckit.peers import Peers
 from svckit.saga import Run, SagaEngine, journal
 from svckit.saga.journal import Saga
 
-COPY_KIND = "copy_disk_snapshots"
+COPY_KIND = "copy_disk_snapshot"
 _MOST_RELATIVES = 32
 
 

@@ -83,7 +83,7 @@ def definition(
         repository.change(session, run.resource_id, run.id, operation_id="")
 
     return SagaDefinition(
-        kind="roll_back_instance_snapshot",
+        kind="rollback_instance_snapshot",
         steps=(
             Step("lease", do=lease, undo=instances.release),
             Step(

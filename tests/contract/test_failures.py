@@ -484,7 +484,7 @@ def outage(troubled: TroubledCloud) -> Outage:
             instances.DetachDisk,
             compute_pb.DetachDiskRequest(instance_id=another.id, disk_id=another.data_disk_ids[0]),
         ),
-        "roll_back_disk": (
+        "rollback_disk": (
             instances.RollbackDisk,
             compute_pb.RollbackDiskRequest(
                 instance_id=to_roll_back.id, disk_id=to_roll_back.system_disk_id, snapshot_id=its_snapshot
@@ -548,10 +548,10 @@ class TestWhenDiskSvcIsNotThere:
         assert troubled.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
 
     def test_rollback_of_a_disk_goes_on_behind(self, troubled: TroubledCloud, outage: Outage):
-        operation_id = unavailable(outage, "roll_back_disk")
+        operation_id = unavailable(outage, "rollback_disk")
         troubled.finish(operation_id)
-        assert outage.again("roll_back_disk").operation_id == operation_id
-        request = outage.calls["roll_back_disk"][1]
+        assert outage.again("rollback_disk").operation_id == operation_id
+        request = outage.calls["rollback_disk"][1]
         assert troubled.read(request.disk_id, 0, 4) == bytes(4)
         assert not troubled.instance(request.instance_id).operation_id
 
