@@ -138,7 +138,7 @@ def rollback_disk_on_instance(cloud: Cloud) -> Case:
         make(**ids, snapshot_id=snapshot_id),
         make(**ids, snapshot_id=other),
         make(**ids, snapshot_id=an_unknown_id("snap")),
-        lambda: cloud.events_of(Service.COMPUTE, machine.id).count("roll_back_disk/succeeded"),
+        lambda: cloud.events_of(Service.COMPUTE, machine.id).count("rollback_disk/succeeded"),
     )
 
 
