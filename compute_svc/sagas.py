@@ -127,7 +127,7 @@ def _roll_back_disk(service: ComputeService, database: Database, disks: Disks) -
                     requires_good_standing=False,
                 )
         except Refusal as refusal:
-            refuse_with_disks(refusal, disks.check_rollback, run, domain=DOMAIN)
+            refuse_with_disks(refusal, lambda: disks.check_rollback(run), domain=DOMAIN)
 
     def release(run: Run) -> None:
         with database.write() as session:
@@ -145,7 +145,7 @@ def _roll_back_disk(service: ComputeService, database: Database, disks: Disks) -
         """Its steps have given back what they took."""
 
     return SagaDefinition(
-        kind="roll_back_disk",
+        kind="rollback_disk",
         steps=(
             Step("lease", do=lease, undo=release),
             Step("reserve", do=disks.reserve_rollback, undo=disks.withdraw_rollback),

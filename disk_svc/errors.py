@@ -263,10 +263,9 @@ class PolicyNotFound(DiskRefusal):
     code = grpc.StatusCode.NOT_FOUND
     reason = "AUTO_SNAPSHOT_POLICY_NOT_FOUND"
 
-    def __init__(self, policy_id: str) -> None:
-        super().__init__(
-            f"automatic snapshot policy {policy_id} does not exist", metadata={"policy_id": policy_id}
-        )
+    def __init__(self, policy_id: str, without_disk_id: str = "") -> None:
+        fact = f"has no disk {without_disk_id} any more" if without_disk_id else "does not exist"
+        super().__init__(f"automatic snapshot policy {policy_id} {fact}", metadata={"policy_id": policy_id})
 
 
 @contextmanager

@@ -34,12 +34,13 @@ class Expiry:
         self._region = region
         self._clock = clock
         self._tried: dict[str, tuple[float, float]] = {}
-        """Of each that is still there: when it was tried last, and the pause after that."""
+        """When each was tried last, and the pause after that; for as long as there may be another try."""
 
     def round(self) -> None:
         with self._database.read() as session:
             due = repository.expired(session, region=self._region, now=self._clock(), limit=_MOST_IN_A_ROUND)
-        self._tried = {each.id: self._tried[each.id] for each in due if each.id in self._tried}
+        forgotten = time.monotonic() - 2 * _LONGEST_PAUSE_SECONDS
+        self._tried = {each: tried for each, tried in self._tried.items() if tried[0] > forgotten}
         each_alone([each for each in due if self._is_turn_of(each.id)], self._delete)
 
     def _is_turn_of(self, instance_snapshot_id: str) -> bool:

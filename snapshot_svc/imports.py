@@ -33,5 +33,6 @@ class Imports:
         repository.finish_import(session, instance_snapshot_id)
 
     def withdraw(self, session: Session, key: str, instance_snapshot_id: str) -> None:
-        if barrier.withdraw(session, key):
-            repository.remove(session, instance_snapshot_id)
+        """What was finished is not undone. The key may have been forgotten: a copy may take longer than keys are kept."""
+        barrier.withdraw(session, key)
+        repository.remove_received(session, instance_snapshot_id)

@@ -170,6 +170,17 @@ def remove_members(session: Session, instance_snapshot_id: str) -> None:
     session.execute(sa.delete(_MEMBERS).where(_MEMBERS.c.instance_snapshot_id == instance_snapshot_id))
 
 
+def remove_received(session: Session, instance_snapshot_id: str) -> None:
+    """One that is still being received, with its members."""
+    session.execute(
+        sa.delete(_SNAPSHOTS).where(
+            _SNAPSHOTS.c.id == instance_snapshot_id,
+            _SNAPSHOTS.c.source_region != "",
+            _SNAPSHOTS.c.state == State.CREATING,
+        )
+    )
+
+
 def remove(session: Session, instance_snapshot_id: str) -> None:
     remove_members(session, instance_snapshot_id)
     session.execute(sa.delete(_SNAPSHOTS).where(_SNAPSHOTS.c.id == instance_snapshot_id))

@@ -113,7 +113,7 @@ class SnapshotService:
         # Its state may have changed between the look and the UPDATE, which is what holds it from now on.
         session.refresh(snapshot)
         arguments = rollback_arguments(snapshot, disk_ids)
-        return SagaStart("roll_back_instance_snapshot", instance_snapshot_id, arguments)
+        return SagaStart("rollback_instance_snapshot", instance_snapshot_id, arguments)
 
     def check_roll_back(self, session: Session, instance_snapshot_id: str) -> InstanceSnapshot:
         """Refuse as `roll_back` would, and change nothing."""
@@ -135,7 +135,7 @@ class SnapshotService:
     ) -> SagaStart:
         """The copy's ids are picked here, so that every call to the other region can be repeated."""
         snapshot = self.get(session, instance_snapshot_id)
-        self._peers.channel(destination_region)  # refuses a region that the settings do not know
+        self._peers.must_know(destination_region)  # refuses a region that the settings do not know
         if snapshot.state not in CAN_BE_COPIED:
             raise InstanceSnapshotInState(
                 snapshot.id, snapshot.state, snapshot.operation_id, CAN_BE_COPIED, at_rest=False

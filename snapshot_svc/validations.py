@@ -81,7 +81,7 @@ class Validations:
             untouched: list[str] = self._disks.check_rollback(run)["untouched_disk_ids"]
             return untouched
 
-        return snapshot, self._ask(ask, "roll_back_instance_snapshot", arguments)
+        return snapshot, self._ask(ask, "rollback_instance_snapshot", arguments)
 
     def _ask(self, ask: Callable[[Run], Answer], kind: str, arguments: Mapping[str, Any]) -> Answer:
         # The id of an operation that is not: participants neither keep nor look up the key of what they only validate.

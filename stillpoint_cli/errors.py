@@ -41,7 +41,9 @@ class OperationFailed(Failure):
 
 
 def sum_up(error: OperationError) -> str:
-    return _sum_up(error.message or "no reason given", error.reason, error.violations)
+    return _sum_up(
+        error.message or "no reason given", error.reason, [each.description for each in error.violations]
+    )
 
 
 def explain(error: Exception) -> str | None:

@@ -233,5 +233,22 @@ def error_of(refusal: Refusal) -> operation_pb2.OperationError:
         code=refusal.code.value[0],
         reason=refusal.reason,
         message=refusal.message,
-        violations=[v.description for v in refusal.preconditions] + [v.description for v in refusal.quotas],
+        domain=refusal.domain,
+        metadata=refusal.metadata,
+        violations=[
+            *(
+                operation_pb2.OperationViolation(type=v.type, subject=v.subject, description=v.description)
+                for v in refusal.preconditions
+            ),
+            *(
+                operation_pb2.OperationViolation(type=v.metric, subject=v.subject, description=v.description)
+                for v in refusal.quotas
+            ),
+            *(
+                operation_pb2.OperationViolation(
+                    type="INVALID_FIELD", subject=f.field, description=f.description
+                )
+                for f in refusal.fields
+            ),
+        ],
     )

@@ -157,5 +157,6 @@ def remove_disks(session: Session, disk_ids: Collection[str]) -> None:
     session.execute(sa.delete(_DISKS).where(_DISKS.c.id.in_(disk_ids)))
 
 
-def disks_after(session: Session, disk_id: str, limit: int) -> Sequence[Disk]:
-    return session.scalars(sa.select(Disk).where(Disk.id > disk_id).order_by(Disk.id).limit(limit)).all()
+def disks_after(session: Session, disk_id: str, limit: int, *, region: str) -> Sequence[Disk]:
+    query = sa.select(Disk).where(Disk.id > disk_id, Disk.region == region).order_by(Disk.id).limit(limit)
+    return session.scalars(query).all()

@@ -176,8 +176,11 @@ def remove_snapshots(session: Session, snapshot_ids: Collection[str]) -> None:
     session.execute(sa.delete(_SNAPSHOTS).where(_SNAPSHOTS.c.id.in_(snapshot_ids)))
 
 
-def snapshots_after(session: Session, snapshot_id: str, limit: int) -> Sequence[DiskSnapshot]:
+def snapshots_after(session: Session, snapshot_id: str, limit: int, *, region: str) -> Sequence[DiskSnapshot]:
     query = (
-        sa.select(DiskSnapshot).where(DiskSnapshot.id > snapshot_id).order_by(DiskSnapshot.id).limit(limit)
+        sa.select(DiskSnapshot)
+        .where(DiskSnapshot.id > snapshot_id, DiskSnapshot.region == region)
+        .order_by(DiskSnapshot.id)
+        .limit(limit)
     )
     return session.scalars(query).all()

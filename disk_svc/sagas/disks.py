@@ -113,7 +113,7 @@ def _roll_back_disk(realm: Realm, disks: Disks, rollbacks: Rollbacks) -> SagaDef
         rollbacks.end(session, run.id)
 
     return SagaDefinition(
-        kind="roll_back_disk",
+        kind="rollback_disk",
         steps=(Step("restore", do=restore, undo=undo, record=record, answer=answer),),
         failed=failed,
     )

@@ -31,8 +31,6 @@ def definition(automatic: AutomaticSnapshots, points: Points) -> SagaDefinition:
             account_id=run.account_id,
             disk_id=run.resource_id,
             policy_id=run.input["policy_id"],
-            keep_days=run.input["retention_days"],
-            keep_count=run.input["retention_count"],
         )
         return {"pruned_count": pruned_count}
 

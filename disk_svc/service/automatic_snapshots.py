@@ -9,8 +9,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
-from disk_svc.errors import DiskBusy, SnapshotQuotaExceeded
-from disk_svc.models import Disk, DiskSnapshot
+from disk_svc.errors import DiskBusy, PolicyNotFound, SnapshotQuotaExceeded
+from disk_svc.models import AutoSnapshotPolicy, Disk, DiskSnapshot
 from disk_svc.repository import policy_rows, snapshot_rows
 from disk_svc.service.disks import Disks
 from disk_svc.service.points import Points
@@ -40,15 +40,17 @@ class AutomaticSnapshots:
         account_id: str,
         disk_id: str,
         policy_id: str,
-        keep_days: int | None,
-        keep_count: int | None,
     ) -> int:
-        """Delete what the policy need not keep of the disk any more; returns how many that were. Idempotent by `key`."""
+        """Delete what the policy need not keep of the disk any more; returns how many that were. Idempotent by `key`.
+
+        The policy counts as it is now: the disk may have been waited for, and somebody may have wanted to keep more.
+        """
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
+                policy = self._policy_with(session, account_id, policy_id, disk_id)
                 disk = self._free_disk(session, account_id, disk_id)
                 taken = policy_rows.snapshots_taken(session, policy_id=policy_id, disk_id=disk_id)
-                doomed = self._not_to_keep(session, taken, keep_days, keep_count)
+                doomed = self._not_to_keep(session, taken, policy)
                 self._refuse_full(session, disk, len(doomed))
                 snapshot_rows.change_snapshots(
                     session,
@@ -100,15 +102,26 @@ class AutomaticSnapshots:
             raise Unanswered(DiskBusy(disk).message)  # tried again, until the saga's deadline
         return disk
 
+    def _policy_with(
+        self, session: Session, account_id: str, policy_id: str, disk_id: str
+    ) -> AutoSnapshotPolicy:
+        """Locked, before the disk is, as by the scheduler."""
+        policy = policy_rows.find(
+            session, account_id=account_id, region=self._realm.region, policy_id=policy_id, lock=True
+        )
+        if policy is None or disk_id not in {disk.disk_id for disk in policy.disks}:
+            raise PolicyNotFound(policy_id, without_disk_id="" if policy is None else disk_id)
+        return policy
+
     def _not_to_keep(
-        self, session: Session, taken: Sequence[DiskSnapshot], keep_days: int | None, keep_count: int | None
+        self, session: Session, taken: Sequence[DiskSnapshot], policy: AutoSnapshotPolicy
     ) -> list[str]:
         """`taken` is oldest first. What is in use as a source right now is left for the next slot."""
-        if keep_count is not None:
+        if policy.retention_count is not None:
             # One less: the new one is still to come.
-            old = [snapshot.id for snapshot in taken[: max(0, len(taken) - keep_count + 1)]]
-        elif keep_days is not None:
-            oldest = self._clock() - timedelta(days=keep_days)
+            old = [snapshot.id for snapshot in taken[: max(0, len(taken) - policy.retention_count + 1)]]
+        elif policy.retention_days is not None:
+            oldest = self._clock() - timedelta(days=policy.retention_days)
             old = [snapshot.id for snapshot in taken if snapshot.create_time < oldest]
         else:
             return []

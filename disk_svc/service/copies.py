@@ -23,7 +23,7 @@ from svckit.peers import Peers
 from svckit.saga import Run, SagaEngine, journal
 from svckit.saga.journal import Saga
 
-COPY_KIND = "copy_disk_snapshots"
+COPY_KIND = "copy_disk_snapshot"
 _MOST_RELATIVES = 32
 
 
@@ -63,7 +63,7 @@ class Copies:
         copy_instance_snapshot_id: str = "",
     ) -> SagaStart:
         """`copy_ids` are the ids of the copies by those of the snapshots. An empty name gives each its snapshot's."""
-        self._peers.channel(region)  # a region that is not known is refused before anything else
+        self._peers.must_know(region)  # a region that is not known is refused before anything else
         relatives = self._relatives(session, account_id, copy_ids)
         ids = {*copy_ids, *(each for those in relatives.values() for each in those)}
         # Locked, so that none is deleted between this look and the row that marks it as in use.

@@ -69,7 +69,6 @@ class Imports:
             if barrier.enter(session, key):
                 for snapshot in incoming:
                     self._add(session, delivery, snapshot)
-                barrier.keep_result(session, key, [snapshot.snapshot_id for snapshot in incoming])
             imports = import_rows.imports_of(session, key)
         if not imports:
             raise StepWithdrawn(key)  # finished since this call was sent
@@ -120,12 +119,17 @@ class Imports:
             import_rows.remove_imports(session, key)
 
     def withdraw(self, key: str) -> None:
-        """Undo `begin` and all that came after it, wherever it stopped."""
+        """Undo `begin` and all that came after it, wherever it stopped. What was finished is not undone: somebody may have
+        made a disk from it by now.
+        """
         with self._realm.database.write() as session:
+            imports = import_rows.imports_of(session, key)
             barrier.withdraw(session, key)
-            snapshot_ids = barrier.kept_result(session, key)
-        for snapshot_id in snapshot_ids:
-            self._realm.store.delete_volume(_volume_of(snapshot_id))
+        if not imports:
+            return
+        snapshot_ids = [each.snapshot_id for each in imports]
+        for each in imports:
+            self._realm.store.delete_volume(each.volume_id)
         self._realm.store.withdraw_cut(key)
         # By their ids too: a store that has forgotten the key after a month must not keep what the rows below forget.
         self._realm.store.delete_snapshots(snapshot_ids)

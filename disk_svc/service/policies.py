@@ -57,7 +57,8 @@ class Policies:
         columns = dict(settings)
         disk_ids = columns.pop("disk_ids", None)
         if disk_ids is not None:
-            self._refuse_unknown(session, disk_ids)
+            # A disk that was deleted stays in its policies until it is taken out: it is no reason to refuse another change.
+            self._refuse_unknown(session, set(disk_ids) - {disk.disk_id for disk in before.disks})
             policy_rows.set_disks(session, policy_id, disk_ids)
         schedule = Schedule(
             columns.get("weekdays", before.weekdays),
@@ -81,4 +82,4 @@ class Policies:
             disk_ids=disk_ids,
             lock=False,
         )
-        refuse_all([DiskNotFound(disk_id) for disk_id in disk_ids if disk_id not in known], DOMAIN)
+        refuse_all([DiskNotFound(disk_id) for disk_id in sorted(disk_ids) if disk_id not in known], DOMAIN)

@@ -54,7 +54,7 @@ class Rollbacks:
             instance_id="",
             targets=[target],
         )
-        return SagaStart("roll_back_disk", disk_id, {"snapshot_id": snapshot_id})
+        return SagaStart("rollback_disk", disk_id, {"snapshot_id": snapshot_id})
 
     def end(self, session: Session, operation_id: str) -> None:
         """Of what `start` began, whichever way it ended."""

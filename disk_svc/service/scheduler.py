@@ -66,8 +66,6 @@ class Scheduler:
                 "policy_id": policy.id,
                 "slot_time": slot.isoformat(),
                 "name": f"{policy.name[:48]}-{slot:%Y%m%dT%H%M%SZ}",
-                "retention_days": policy.retention_days,
-                "retention_count": policy.retention_count,
             }
             for disk in policy.disks:
                 begin(_taking_one_of(disk.disk_id, arguments))

@@ -44,7 +44,7 @@ def _disks_without_bytes(realm: Realm) -> Iterator[tuple[str, str]]:
     last = ""
     while True:
         with realm.database.read() as session:
-            disks = disk_rows.disks_after(session, last, _AT_ONCE)
+            disks = disk_rows.disks_after(session, last, _AT_ONCE, region=realm.region)
         if not disks:
             return
         last = disks[-1].id
@@ -67,7 +67,7 @@ def _snapshots_without_bytes(realm: Realm) -> Iterator[tuple[str, str]]:
     last = ""
     while True:
         with realm.database.read() as session:
-            snapshots = snapshot_rows.snapshots_after(session, last, _AT_ONCE)
+            snapshots = snapshot_rows.snapshots_after(session, last, _AT_ONCE, region=realm.region)
         if not snapshots:
             return
         last = snapshots[-1].id

@@ -14,6 +14,7 @@ from disk_svc.blockstore import BlockStore, Extent, Range, StoreError
 from disk_svc.clients import Importers
 from disk_svc.errors import CopyDiffers, refusing
 from disk_svc.service import digest, ranges
+from svckit.errors import Refusal
 from svckit.saga import More, Progress, Run
 
 _WINDOW_BYTES = 32 << 20
@@ -91,9 +92,15 @@ class Transfer:
         length_bytes = end_bytes - window.offset_bytes
         with refusing():
             here = digest.sha256(self._store, window.snapshot_id, window.offset_bytes, length_bytes)
-        return here == self._importers.digest(
-            window.run, window.copy_snapshot_id, window.offset_bytes, length_bytes
-        )
+        try:
+            there = self._importers.digest(
+                window.run, window.copy_snapshot_id, window.offset_bytes, length_bytes
+            )
+        except Refusal as refusal:
+            if refusal.reason != "DATA_LOSS":
+                raise
+            return False  # of the base, which has rotted there: sending everything mends it
+        return here == there
 
 
 @dataclass(frozen=True, slots=True)

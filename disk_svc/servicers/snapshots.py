@@ -129,10 +129,7 @@ class DiskSnapshotServicer(disk_snapshot_service_pb2_grpc.DiskSnapshotServiceSer
         with Checks() as check:
             check.request_id(request.request_id)
             check.resource_id("snapshot_id", request.snapshot_id)
-            check.name("destination_region", request.destination_region)
-            check.that(
-                request.destination_region != self._realm.region, "destination_region", "is this region"
-            )
+            check.destination("destination_region", request.destination_region, here=self._realm.region)
             check.name("name", request.name, required=False)
         return await self._mutations.saga(
             request,

@@ -33,8 +33,7 @@ def lease_instance(instances: Instances, disks: Disks, run: Run, *, validate_onl
     try:
         instances.lease_for_rollback(run, validate_only=validate_only)
     except Refusal as refusal:
-        refuse_with_disks(refusal, disks.check_rollback, run, domain=DOMAIN)
-        raise
+        refuse_with_disks(refusal, lambda: disks.check_rollback(run), domain=DOMAIN)
 
 
 def definition(
@@ -83,7 +82,7 @@ def definition(
         repository.change(session, run.resource_id, run.id, operation_id="")
 
     return SagaDefinition(
-        kind="roll_back_instance_snapshot",
+        kind="rollback_instance_snapshot",
         steps=(
             Step("lease", do=lease, undo=instances.release),
             Step(

@@ -161,7 +161,7 @@ def _print_operation(operation: Operation) -> None:
             else "",
             "progress": _progress(operation),
             "error": f"{error.message} ({error.reason})" if error.reason else error.message,
-            "because": "; ".join(error.violations),
+            "because": "; ".join(each.description for each in error.violations),
             "started": format_time(operation.create_time),
             "took": _took(operation),
         },

@@ -285,3 +285,11 @@ def test_a_deleted_disk_stays_in_its_policies(cloud: Cloud):
     policy = cloud.a_policy(disk_id)
     cloud.delete_disk(disk_id)
     assert cloud.policy(policy.id) == policy
+
+
+def test_a_deleted_disk_of_a_policy_refuses_no_other_change_of_its_disks(cloud: Cloud):
+    gone, stays, comes = (cloud.a_disk() for _ in range(3))
+    policy = cloud.a_policy(gone, stays)
+    cloud.delete_disk(gone)
+    update(cloud, policy.id, disk_ids=[*policy.disk_ids, comes])
+    assert sorted(cloud.policy(policy.id).disk_ids) == sorted([gone, stays, comes])

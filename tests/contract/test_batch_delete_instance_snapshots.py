@@ -48,7 +48,9 @@ class TestBatchDeleteInstanceSnapshots:
         for each in (malformed, worse):
             assert (each.error.code, each.error.reason) == (3, "INVALID_REQUEST")
         assert (used.error.code, used.error.reason) == (9, "SNAPSHOT_IN_USE")
-        assert len(used.error.violations) == 1
+        [violation] = used.error.violations
+        assert (violation.type, used.error.domain) == ("SNAPSHOT_IN_USE", "disk.stillpoint")
+        assert violation.subject.startswith("snapshot/snap-")
         assert cloud.rest(used.operation_id).error == used.error
         assert [snapshot.id for snapshot in cloud.instance_snapshots_of(machine.id)] == [in_use.id]
         assert cloud.instance_snapshot(in_use.id).state == State.STATE_AVAILABLE

@@ -138,7 +138,7 @@ def rollback_disk_on_instance(cloud: Cloud) -> Case:
         make(**ids, snapshot_id=snapshot_id),
         make(**ids, snapshot_id=other),
         make(**ids, snapshot_id=an_unknown_id("snap")),
-        lambda: cloud.events_of(Service.COMPUTE, machine.id).count("roll_back_disk/succeeded"),
+        lambda: cloud.events_of(Service.COMPUTE, machine.id).count("rollback_disk/succeeded"),
     )
 
 
@@ -195,7 +195,7 @@ def rollback_disk(cloud: Cloud) -> Case:
         make(disk_id=disk_id, snapshot_id=snapshot_id),
         make(disk_id=disk_id, snapshot_id=other),
         make(disk_id=disk_id, snapshot_id=an_unknown_id("snap")),
-        operations(cloud, Service.DISK, disk_id, "roll_back_disk"),
+        operations(cloud, Service.DISK, disk_id, "rollback_disk"),
     )
 
 
@@ -297,7 +297,7 @@ def copy_disk_snapshot(cloud: Cloud) -> Case:
         make(snapshot_id=snapshot_id, destination_region=SOUTH),
         make(snapshot_id=snapshot_id, destination_region=SOUTH, name="another"),
         make(snapshot_id=an_unknown_id("snap"), destination_region=SOUTH),
-        operations(cloud, Service.DISK, snapshot_id, "copy_disk_snapshots"),
+        operations(cloud, Service.DISK, snapshot_id, "copy_disk_snapshot"),
     )
 
 
@@ -333,7 +333,7 @@ def rollback_instance_snapshot(cloud: Cloud) -> Case:
         make(instance_snapshot_id=whole.id),
         make(instance_snapshot_id=other.id),
         make(instance_snapshot_id=cloud.an_instance_snapshot(running.id).id),
-        operations(cloud, Service.SNAPSHOT, whole.id, "roll_back_instance_snapshot"),
+        operations(cloud, Service.SNAPSHOT, whole.id, "rollback_instance_snapshot"),
     )
 
 

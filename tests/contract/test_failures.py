@@ -349,9 +349,11 @@ class TestWhileAnInstanceSnapshotIsRolledBackTo:
     def test_the_instance_is_held_and_its_disks_are_neither_read_nor_written(self, troubled: TroubledCloud):
         with rolling_back(troubled) as (machine, _, operation_id):
             assert troubled.instance(machine.id).operation_id == operation_id
-            for change in (troubled.start, troubled.delete_instance):
-                with refused("FAILED_PRECONDITION", "INSTANCE_BUSY", COMPUTE):
-                    change(machine.id)
+            with refused("FAILED_PRECONDITION", "INSTANCE_BUSY", COMPUTE):
+                troubled.start(machine.id)
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+                troubled.delete_instance(machine.id)
+            assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "DISK_BUSY"}
             disk = troubled.disk(machine.data_disk_ids[0])
             assert (disk.state, disk.operation_id) == (disk_pb2.Disk.STATE_ROLLING_BACK, operation_id)
             with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
@@ -398,16 +400,16 @@ def test_an_instance_that_is_being_made_takes_no_other_operation(troubled: Troub
         call = troubled.instances.CreateInstance.future(request)
         [instance] = eventually(lambda: instances_named(troubled, name))
         assert instance.state == instance_pb2.Instance.STATE_CREATING
-        for change, arguments in (
-            (troubled.start, [instance.id]),
-            (troubled.stop, [instance.id]),
-            (troubled.delete_instance, [instance.id]),
-            (troubled.attach, [instance.id, disk_id]),
-            (troubled.detach, [instance.id, disk_id]),
+        for change, arguments, of_disks in (
+            (troubled.start, [instance.id], set()),
+            (troubled.stop, [instance.id], set()),
+            (troubled.delete_instance, [instance.id], {"DISK_BUSY"}),
+            (troubled.attach, [instance.id, disk_id], set()),
+            (troubled.detach, [instance.id, disk_id], {"DISK_STATE"}),
         ):
             with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
                 change(*arguments)
-            assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE"}
+            assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE", *of_disks}
         with refused("FAILED_PRECONDITION", "PRECONDITIONS", SNAPSHOT) as refusal:
             create_whole(troubled, instance.id)
         assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE", "DISK_BUSY"}
@@ -484,7 +486,7 @@ def outage(troubled: TroubledCloud) -> Outage:
             instances.DetachDisk,
             compute_pb.DetachDiskRequest(instance_id=another.id, disk_id=another.data_disk_ids[0]),
         ),
-        "roll_back_disk": (
+        "rollback_disk": (
             instances.RollbackDisk,
             compute_pb.RollbackDiskRequest(
                 instance_id=to_roll_back.id, disk_id=to_roll_back.system_disk_id, snapshot_id=its_snapshot
@@ -548,10 +550,10 @@ class TestWhenDiskSvcIsNotThere:
         assert troubled.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
 
     def test_rollback_of_a_disk_goes_on_behind(self, troubled: TroubledCloud, outage: Outage):
-        operation_id = unavailable(outage, "roll_back_disk")
+        operation_id = unavailable(outage, "rollback_disk")
         troubled.finish(operation_id)
-        assert outage.again("roll_back_disk").operation_id == operation_id
-        request = outage.calls["roll_back_disk"][1]
+        assert outage.again("rollback_disk").operation_id == operation_id
+        request = outage.calls["rollback_disk"][1]
         assert troubled.read(request.disk_id, 0, 4) == bytes(4)
         assert not troubled.instance(request.instance_id).operation_id
 

@@ -219,9 +219,9 @@ class TestListEvents:
         machine = cloud.an_instance(stopped=True)
         with refused("NOT_FOUND", "SNAPSHOT_NOT_FOUND", DISK):
             cloud.roll_back_disk_on(machine.id, machine.system_disk_id, an_unknown_id("snap"))
-        [undone] = events(cloud, resource_id=machine.id, type="roll_back_disk/undo lease")
-        assert undone.type == "roll_back_disk/undo lease"
-        assert len(events(cloud, resource_id=machine.id, type="roll_back_disk/lease")) == 1
+        [undone] = events(cloud, resource_id=machine.id, type="rollback_disk/undo lease")
+        assert undone.type == "rollback_disk/undo lease"
+        assert len(events(cloud, resource_id=machine.id, type="rollback_disk/lease")) == 1
 
     def test_narrows_by_actor(self, cloud: Cloud):
         machine = cloud.an_instance()

@@ -81,7 +81,7 @@ def test_the_same_key_again_answers_the_same_operation(regions: TwoRegions):
     at_rest(inside, first.copy_operation_id)
     assert inside.disk.StartCopy(request) == first
     kinds = [each.kind for each in regions.north.operations_on(Service.DISK, whole.id)]
-    assert kinds.count("copy_disk_snapshots") == 1
+    assert kinds.count("copy_disk_snapshot") == 1
 
 
 def test_fails_when_members_are_missing_or_being_made_and_names_all_of_them_for_good(regions: TwoRegions):

@@ -20,7 +20,7 @@ from stillpoint.disk.v1.disk_pb2 import Disk
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
 from stillpoint.operation.v1 import event_service_pb2 as event_pb2
 from stillpoint.operation.v1 import operation_service_pb2 as operation_pb2
-from stillpoint.operation.v1.operation_pb2 import Operation, OperationError, OperationStep
+from stillpoint.operation.v1.operation_pb2 import Operation, OperationError, OperationStep, OperationViolation
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as snapshot_pb2
 from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Member
 from tests.unit.cli.fake_services import FakeServices, Refusal
@@ -698,7 +698,10 @@ def test_watch_opens_a_stream_that_broke_again(services: FakeServices, run: Run)
 
 def test_an_operation_that_was_undone_says_why_and_ends_with_1(services: FakeServices, run: Run):
     error = OperationError(
-        code=8, reason="STORE_FULL", message="the block store is full", violations=["disk-1 is full"]
+        code=8,
+        reason="STORE_FULL",
+        message="the block store is full",
+        violations=[OperationViolation(description="disk-1 is full")],
     )
     serve_operation(
         services,

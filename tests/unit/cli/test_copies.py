@@ -25,7 +25,7 @@ def at(done: int, state: "Operation.State.ValueType" = Operation.STATE_RUNNING) 
     """A copy of 10 GiB."""
     return Operation(
         id="op-d-1",
-        kind="copy_disk_snapshots",
+        kind="copy_disk_snapshot",
         state=state,
         current_step="transfer",
         steps=[OperationStep(name="begin")],
@@ -86,7 +86,7 @@ def test_waiting_shows_a_bar_on_a_terminal_from_when_there_is_progress(
     for module in (bars, following):
         monkeypatch.setattr(module, "live", lambda: terminal)
     begun = Operation(
-        id="op-d-1", kind="copy_disk_snapshots", current_step="begin", state=Operation.STATE_RUNNING
+        id="op-d-1", kind="copy_disk_snapshot", current_step="begin", state=Operation.STATE_RUNNING
     )
     serve_copy(services, begun, at(4), at(10, Operation.STATE_SUCCEEDED))
     assert run("snapshot", "disk-copy", "snap-1", "--to", "eu").exit_code == 0

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from disk_svc.blockstore import BlockStore
 from disk_svc.migrations import SCHEMA
 from disk_svc.models import AutoSnapshotPolicy
+from disk_svc.repository import policy_rows
 from disk_svc.sagas import disks as disk_sagas
 from disk_svc.sagas import policies as policy_sagas
 from disk_svc.sagas import snapshots as snapshot_sagas
@@ -95,6 +96,16 @@ class Replica:
         with self.database.write() as session:
             self.policies.create(session, policy_id, settings)
         return policy_id
+
+    def set_policy(self, policy_id: str, *disk_ids: str, **retention: int | None) -> None:
+        """Make it, or change it."""
+        settings = {"disk_ids": disk_ids, **retention}
+        made = {"name": "policy", "weekdays": EVERY_DAY, "hours": [0], "time_zone": "UTC"}
+        with self.database.write() as session:
+            if policy_rows.find(session, account_id=ACCOUNT, region="local", policy_id=policy_id):
+                self.policies.update(session, policy_id, settings)
+            else:
+                self.policies.create(session, policy_id, made | settings)
 
     def policy(self, policy_id: str) -> AutoSnapshotPolicy:
         with self.database.read() as session:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from disk_svc.blockstore import BlockStore, LmdbBlockStore, SnapshotEntry
-from disk_svc.errors import SnapshotQuotaExceeded
+from disk_svc.errors import PolicyNotFound, SnapshotQuotaExceeded
 from disk_svc.repository import disk_rows, hold_rows, policy_rows, snapshot_rows
 from disk_svc.states import SnapshotState, Task
 from svckit.calls import Unanswered
@@ -52,15 +52,14 @@ def take(replica: Replica, disk_id: str, number: int, policy_id: str = POLICY) -
 
 
 def prune(replica: Replica, disk_id: str, *, keep: int | None = None, days: int | None = None) -> int:
-    """Always the same step of the same saga."""
+    """Always the same step of the same saga, by a policy that keeps so many, or for so many days."""
+    replica.set_policy(POLICY, disk_id, retention_count=keep, retention_days=days)
     return replica.automatic.prune(
         f"op-d-{disk_id}/prune",
         f"op-d-{disk_id}",
         account_id=ACCOUNT,
         disk_id=disk_id,
         policy_id=POLICY,
-        keep_days=days,
-        keep_count=keep,
     )
 
 
@@ -133,6 +132,30 @@ def test_nothing_begins_after_a_step_that_never_came_was_undone(replica: Replica
     with pytest.raises(StepWithdrawn):
         prune(replica, disk_id, keep=1)
     assert left(replica, disk_id) == [snapshot_id]
+
+
+def test_nothing_is_deleted_for_a_policy_that_is_gone_or_has_let_go_of_the_disk(replica: Replica):
+    disk_id, another = replica.a_disk(), replica.a_disk()
+    replica.set_policy(POLICY, disk_id, retention_count=1, retention_days=None)
+    taken = [take(replica, disk_id, number) for number in range(2)]
+    step = {"account_id": ACCOUNT, "disk_id": disk_id, "policy_id": POLICY}
+    replica.set_policy(POLICY, another)
+    with pytest.raises(PolicyNotFound):
+        replica.automatic.prune("op-d-1/prune", "op-d-1", **step)
+    with replica.database.write() as session:
+        replica.policies.delete(session, POLICY)
+    with pytest.raises(PolicyNotFound):
+        replica.automatic.prune("op-d-2/prune", "op-d-2", **step)
+    assert left(replica, disk_id) == taken
+
+
+def test_a_retention_that_was_changed_while_the_disk_was_busy_counts_as_it_is_now(replica: Replica):
+    disk_id = replica.a_disk()
+    taken = [take(replica, disk_id, number) for number in range(3)]
+    replica.set_policy(POLICY, disk_id, retention_count=1, retention_days=None)
+    replica.set_policy(POLICY, disk_id, retention_count=None, retention_days=None)
+    assert prune(replica, disk_id) == 0
+    assert left(replica, disk_id) == taken
 
 
 def test_nothing_is_deleted_of_a_busy_disk(replica: Replica):
