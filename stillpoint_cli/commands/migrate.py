@@ -11,7 +11,7 @@ from stillpoint_cli.commands import make_app
 from stillpoint_cli.errors import Failure
 from svckit.database import Database
 from svckit.migrations import Schema
-from svckit.startup import CannotStart
+from svckit.startup import CannotStart, sentences
 
 app = make_app()
 
@@ -34,7 +34,9 @@ def migrate(
         settings = settings_class()
         database = Database(settings.database_url, connections=1)
         before, after = schema.migrate(database, to)
-    except (CannotStart, ValidationError) as error:
+    except CannotStart as error:
         raise Failure(str(error)) from error
+    except ValidationError as error:
+        raise Failure("\n".join(sentences(error))) from error
     database.dispose()
     print(f"{service}: at {after} already" if before == after else f"{service}: {before} → {after}")
