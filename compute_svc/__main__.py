@@ -2,7 +2,7 @@
 
 from compute_svc import sagas
 from compute_svc.clients import Disks
-from compute_svc.models import ComputeTable
+from compute_svc.migrations import SCHEMA
 from compute_svc.participant_servicer import ParticipantServicer
 from compute_svc.service import ComputeService
 from compute_svc.servicer import AccountServicer, InstanceServicer
@@ -23,14 +23,13 @@ from svckit.mutations import Mutations
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
 from svckit.startup import run_main
-from svckit.tables import SharedTable
 
 
 def main() -> None:
     settings = Settings()
     configure_logging(service="compute_svc", level=settings.log_level, form=settings.log_format)
     database = Database(settings.database_url, connections=settings.database_connections)
-    database.create_tables(SharedTable, ComputeTable)
+    SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     service = ComputeService(settings.region)
     disks = Disks(open_channel(settings.disk_address))
     engine = SagaEngine(

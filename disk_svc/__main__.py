@@ -2,7 +2,7 @@
 
 from disk_svc.blockstore import BlockStore, LmdbBlockStore, StoreError
 from disk_svc.clients import Importers
-from disk_svc.models import DiskTable
+from disk_svc.migrations import SCHEMA
 from disk_svc.sagas import copies as copy_sagas
 from disk_svc.sagas import disks as disk_sagas
 from disk_svc.sagas import policies as policy_sagas
@@ -53,7 +53,6 @@ from svckit.recurring import Recurring
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
 from svckit.startup import CannotStart, run_main
-from svckit.tables import SharedTable
 
 
 def main() -> None:
@@ -70,7 +69,7 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
     """Serve over any block store until SIGTERM, then close it. `clock` says what has come due."""
     configure_logging(service="disk_svc", level=settings.log_level, form=settings.log_format)
     database = Database(settings.database_url, connections=settings.database_connections)
-    database.create_tables(SharedTable, DiskTable)
+    SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     quotas = {
         Kind.MANUAL: settings.manual_snapshots_per_disk,
         Kind.AUTOMATIC: settings.automatic_snapshots_per_disk,

@@ -5,7 +5,7 @@ from snapshot_svc.clients import Disks, Instances, OtherRegions
 from snapshot_svc.expiry import Expiry
 from snapshot_svc.import_servicer import ImportServicer
 from snapshot_svc.imports import Imports
-from snapshot_svc.models import SnapshotTable
+from snapshot_svc.migrations import SCHEMA
 from snapshot_svc.service import SnapshotService
 from snapshot_svc.servicer import InstanceSnapshotServicer
 from snapshot_svc.settings import Settings
@@ -27,7 +27,6 @@ from svckit.recurring import Recurring
 from svckit.saga import SagaEngine
 from svckit.server import Registration, run_service
 from svckit.startup import run_main
-from svckit.tables import SharedTable
 
 
 def main() -> None:
@@ -38,7 +37,7 @@ def serve(settings: Settings, clock: Clock = utc_now) -> None:
     """Serve until SIGTERM. `clock` says what has expired."""
     configure_logging(service="snapshot_svc", level=settings.log_level, form=settings.log_format)
     database = Database(settings.database_url, connections=settings.database_connections)
-    database.create_tables(SharedTable, SnapshotTable)
+    SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     peers = Peers(settings.peers)
     service = SnapshotService(settings.region, peers, clock)
     instances = Instances(open_channel(settings.compute_address))

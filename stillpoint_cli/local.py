@@ -179,6 +179,7 @@ class LocalDeployment:
             "DATABASE_URL": f"sqlite:///{self.folder / f'{service}.db'}",
             "PUBLIC_ADDRESS": endpoint.public,
             "INTERNAL_ADDRESS": endpoint.internal,
+            "MIGRATE_AT_START": "true",
         }
         if service is Service.DISK:
             settings["STORE_PATH"] = str(self.folder / "store")

@@ -21,6 +21,7 @@ COMMANDS = {
     "operation": "What runs behind a request: list, show, watch, retry.",
     "events": "List what happened, newest first.",
     "account": "The standing of an account: show it, set it.",
+    "migrate": "Bring the schema of a service's database up to date.",
     "doctor": "Check that what must hold across the services does.",
 }
 

@@ -76,11 +76,6 @@ class Database:
         with self._read.begin() as session:
             yield session
 
-    def create_tables(self, *bases: type[DeclarativeBase]) -> None:
-        """Make the tables that are missing, of each base."""
-        for base in bases:
-            base.metadata.create_all(self._engine)
-
     def dispose(self) -> None:
         self._engine.dispose()
 

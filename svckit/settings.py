@@ -44,6 +44,9 @@ class ServiceSettings(BaseSettings):
         default={}, description="the same service of other regions: JSON, region to internal address"
     )
     database_url: str
+    migrate_at_start: bool = Field(
+        default=False, description="bring the database's schema up to date instead of refusing to start"
+    )
     public_address: LoopbackAddress
     internal_address: LoopbackAddress
     log_format: Literal["console", "json"] = "console"

@@ -15,18 +15,15 @@ def run_main(service: str, main: Callable[[], None]) -> None:
     try:
         main()
     except ValidationError as error:
-        sys.exit("\n".join(f"{service}: {_sentence(problem)}" for problem in _problems(error)))
+        sys.exit("\n".join(f"{service}: {sentence}" for sentence in sentences(error)))
     except CannotStart as error:
         sys.exit(f"{service}: {error}")
 
 
-def _problems(error: ValidationError) -> list[tuple[str, str]]:
+def sentences(error: ValidationError) -> list[str]:
+    """What is wrong with each setting, by the name of its environment variable."""
     return [
-        (".".join(str(part) for part in problem["loc"]), problem["msg"])
+        f"STILLPOINT_{'.'.join(str(part) for part in problem['loc']).upper()}: "
+        + problem["msg"].removeprefix("Value error, ")
         for problem in error.errors(include_url=False, include_input=False)
     ]
-
-
-def _sentence(problem: tuple[str, str]) -> str:
-    setting, message = problem
-    return f"STILLPOINT_{setting.upper()}: {message.removeprefix('Value error, ')}"

@@ -55,8 +55,8 @@ def run(command: Sequence[object], *, env: dict[str, str], cwd: Path | None = No
 class CommandLine:
     """`stillpoint` for the deployment that keeps its data in `folder`, and for this region of several."""
 
-    def __init__(self, folder: Path, region: str = "") -> None:
-        self._environment = environment(DIR=str(folder), REGION=region)
+    def __init__(self, folder: Path, region: str = "", **settings: str) -> None:
+        self._environment = environment(DIR=str(folder), **({"REGION": region} if region else {}), **settings)
 
     def __call__(self, *arguments: object, cwd: Path | None = None, typed: str = "") -> Ran:
         return run([STILLPOINT, *arguments], env=self._environment, cwd=cwd, typed=typed)
@@ -188,5 +188,6 @@ def run_service(service: Service, folder: Path, **settings: str) -> Ran:
         "PUBLIC_ADDRESS": f"127.0.0.1:{free_port()}",
         "INTERNAL_ADDRESS": f"127.0.0.1:{free_port()}",
         "STORE_PATH": str(folder / "store"),
+        "MIGRATE_AT_START": "true",
     }
     return run([sys.executable, "-m", service.module], env=environment(**{**of_its_own, **settings}))

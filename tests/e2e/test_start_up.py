@@ -92,3 +92,27 @@ def test_a_service_does_not_share_a_port_with_another(up: Up, name: str, tmp_pat
     assert ran.code == 1
     assert f"cannot listen on {taken}" in ran.err
     must_serve(up, Service.DISK)
+
+
+@pytest.mark.parametrize("service", Service)
+def test_a_service_refuses_a_database_that_nobody_has_migrated_and_says_what_to_run(
+    service: Service, tmp_path: Path
+):
+    ran = run_service(service, tmp_path, MIGRATE_AT_START="false")
+    assert ran.code == 1
+    assert f"run `stillpoint migrate {service}`" in ran.err
+
+
+def test_migrate_brings_a_database_up_to_date_and_back(tmp_path: Path):
+    stillpoint = CommandLine(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path / 'snapshot.db'}")
+    moves = [
+        stillpoint.out("migrate", "snapshot", *options).strip()
+        for options in ([], [], ["--to", "base"], ["--to", "0001"])
+    ]
+    assert moves[0].startswith("snapshot: base → ")
+    newest = moves[0].split()[-1]
+    assert moves[1:] == [
+        f"snapshot: at {newest} already",
+        f"snapshot: {newest} → base",
+        "snapshot: base → 0001",
+    ]

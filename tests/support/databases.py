@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import psycopg
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase
 
 Prepare = Callable[[str], None]
 
@@ -41,6 +43,7 @@ class SqliteDatabases:
     def fresh(self, prepare: Prepare) -> Iterator[str]:
         if prepare not in self._templates:
             template = self._folder / f"template-{len(self._templates)}.db"
+            template.touch()  # an empty file is a database without tables
             prepare(f"sqlite:///{template}")
             self._templates[prepare] = template
         file = self._folder / f"{next(self._numbers)}.db"
@@ -79,6 +82,14 @@ class PostgresqlDatabases:
 
     def _url(self, name: str) -> str:
         return f"postgresql+psycopg://postgres@/{name}?host={self._socket_folder}"
+
+
+def create_tables(url: str, *bases: type[DeclarativeBase]) -> None:
+    """What the models say, without the revisions that get there."""
+    engine = sa.create_engine(url)
+    for base in bases:
+        base.metadata.create_all(engine)
+    engine.dispose()
 
 
 @pytest.fixture(scope="session")

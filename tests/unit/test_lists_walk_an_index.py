@@ -21,7 +21,7 @@ from snapshot_svc.models import SnapshotTable
 from svckit.database import Database
 from svckit.narrowing import Narrowing
 from svckit.paging import Page
-from tests.support.databases import SqliteDatabases
+from tests.support.databases import SqliteDatabases, create_tables
 
 NOW = datetime.now(UTC)
 NARROWINGS = (
@@ -48,9 +48,7 @@ def database(sqlite: SqliteDatabases) -> Iterator[Database]:
 
 
 def _prepare(url: str) -> None:
-    database = Database(url, connections=1)
-    database.create_tables(ComputeTable, DiskTable, SnapshotTable)
-    database.dispose()
+    create_tables(url, ComputeTable, DiskTable, SnapshotTable)
 
 
 def first_step(database: Database, fetch: Callable[..., Any], **wanted: Any) -> tuple[str, list[str]]:

@@ -16,13 +16,11 @@ import snapshot_svc.repository
 from disk_svc.models import DiskTable
 from snapshot_svc.models import SnapshotTable
 from svckit.database import Database
-from tests.support.databases import SqliteDatabases
+from tests.support.databases import SqliteDatabases, create_tables
 
 
 def _prepare(url: str) -> None:
-    database = Database(url, connections=1)
-    database.create_tables(DiskTable, SnapshotTable)
-    database.dispose()
+    create_tables(url, DiskTable, SnapshotTable)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime
 
 from disk_svc.blockstore import BlockStore
-from disk_svc.models import AutoSnapshotPolicy, DiskTable
+from disk_svc.migrations import SCHEMA
+from disk_svc.models import AutoSnapshotPolicy
 from disk_svc.repository import policy_rows
 from disk_svc.sagas import disks as disk_sagas
 from disk_svc.sagas import policies as policy_sagas
@@ -22,7 +23,6 @@ from svckit.database import Database
 from svckit.ids import new_id
 from svckit.mutations import Mutations
 from svckit.saga import SagaEngine
-from svckit.tables import SharedTable
 
 ACCOUNT = "local"
 QUOTA = 4
@@ -32,7 +32,7 @@ EVERY_DAY = [1, 2, 3, 4, 5, 6, 7]
 
 def prepare(url: str) -> None:
     database = Database(url, connections=1)
-    database.create_tables(SharedTable, DiskTable)
+    SCHEMA.migrate(database)
     database.dispose()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from disk_svc.models import DiskTable
+from disk_svc.migrations import SCHEMA
 from disk_svc.repository import disk_rows
 from disk_svc.service.devices import data_devices
 from disk_svc.states import Attachment, Role, Task
@@ -28,7 +28,7 @@ _DISK = {
 
 def test_no_two_disks_are_one_device_of_an_instance_whoever_attaches_them(tmp_path: Path):
     database = Database(f"sqlite:///{tmp_path / 'disk.db'}", connections=1)
-    database.create_tables(DiskTable)
+    SCHEMA.migrate(database)
     try:
         with database.write() as session:
             places = [("i-1", "vdb"), ("i-2", "vdb"), ("i-1", "vdc")]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from disk_svc.blockstore import Cut, LmdbBlockStore
-from disk_svc.models import DiskTable
+from disk_svc.migrations import SCHEMA
 from disk_svc.repository import import_rows, snapshot_rows
 from disk_svc.service import store_check
 from disk_svc.service.imports import Delivery, Imports, Incoming
@@ -15,7 +15,6 @@ from disk_svc.service.realm import Realm
 from disk_svc.states import Kind
 from svckit.database import Database
 from svckit.errors import StepWithdrawn
-from svckit.tables import SharedTable
 
 MIB = 1 << 20
 
@@ -47,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[WatchedStore]:
 @pytest.fixture
 def realm(tmp_path: Path, store: WatchedStore) -> Iterator[Realm]:
     database = Database(f"sqlite:///{tmp_path / 'disk.db'}", connections=4)
-    database.create_tables(SharedTable, DiskTable)
+    SCHEMA.migrate(database)
     yield Realm(database, store, "here", {Kind.MANUAL: 4, Kind.AUTOMATIC: 4})
     database.dispose()
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from disk_svc.blockstore import Extent, LmdbBlockStore, Restore
-from disk_svc.models import DiskTable
+from disk_svc.migrations import SCHEMA
 from disk_svc.service.disks import Disks, InstanceDisk
 from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
@@ -14,7 +14,6 @@ from disk_svc.service.reservations import Rollbacks
 from disk_svc.states import Kind, Role
 from svckit.database import Database
 from svckit.errors import StepWithdrawn
-from svckit.tables import SharedTable
 
 MIB = 1 << 20
 KEY = "op-c-1/reserve"
@@ -32,7 +31,7 @@ class OvertakenStore(LmdbBlockStore):
 
 def test_a_rollback_that_is_overtaken_by_its_undo_leaves_the_bytes_as_they_are(tmp_path: Path):
     database = Database(f"sqlite:///{tmp_path / 'disk.db'}", connections=4)
-    database.create_tables(SharedTable, DiskTable)
+    SCHEMA.migrate(database)
     store = OvertakenStore(tmp_path / "store")
     try:
         realm = Realm(database, store, "local", {Kind.MANUAL: 4, Kind.AUTOMATIC: 4})

@@ -10,7 +10,7 @@ import pytest
 
 from disk_svc.blockstore import Cut, Extent, LmdbBlockStore
 from disk_svc.clients import Importers
-from disk_svc.models import DiskTable
+from disk_svc.migrations import SCHEMA
 from disk_svc.service import transfer
 from disk_svc.service.imports import Delivery, Imports, Incoming
 from disk_svc.service.realm import Realm
@@ -18,7 +18,6 @@ from disk_svc.service.transfer import Transfer
 from disk_svc.states import Kind
 from svckit.database import Database
 from svckit.saga import More, Run
-from svckit.tables import SharedTable
 
 MIB = 1 << 20
 CHUNK = 16 * 1024
@@ -49,7 +48,7 @@ class World:
         self.here = LmdbBlockStore(folder / "here")
         self.there = LmdbBlockStore(folder / "there")
         self._database = Database(f"sqlite:///{folder / 'there.db'}", connections=4)
-        self._database.create_tables(SharedTable, DiskTable)
+        SCHEMA.migrate(self._database)
         self.imports = Imports(
             Realm(self._database, self.there, "there", {Kind.MANUAL: 4, Kind.AUTOMATIC: 4})
         )

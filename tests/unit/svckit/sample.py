@@ -23,6 +23,7 @@ from svckit.ids import new_id
 from svckit.saga import Run, SagaDefinition, SagaEngine, Step, journal, requests
 from svckit.saga.journal import UNFINISHED, Saga
 from svckit.tables import SharedTable
+from tests.support.databases import create_tables
 from tests.support.waiting import eventually
 
 assert requests.AcceptedRequest.__tablename__ in SharedTable.metadata.tables
@@ -62,10 +63,7 @@ class Item(SampleTable):
 
 
 def prepare(url: str) -> None:
-    database = Database(url, connections=1)
-    database.create_tables(SharedTable)
-    database.create_tables(SampleTable)
-    database.dispose()
+    create_tables(url, SharedTable, SampleTable)
 
 
 class Participant:
