@@ -9,9 +9,10 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
+from stillpoint_cli import parsing
 from stillpoint_cli.keeping import Kept
 from stillpoint_cli.output import printable
-from stillpoint_cli.values import parse_moment
+from stillpoint_cli.values import MOMENT_FORMS, parse_moment
 
 FilterT = TypeVar("FilterT", bound=Message)
 
@@ -49,16 +50,15 @@ def parse_time(text: str) -> Timestamp:
 
 def one_of(values: Enum, prefix: str, what: str) -> Any:
     """An option for a value of a proto's enum, typed as it is printed, in capitals or not."""
-    names = {name.removeprefix(prefix).lower(): name for name in values.keys() if values.Value(name)}  # noqa: SIM118 - no mapping
-
-    def parse(text: str) -> int:
-        name = names.get(text.lower().replace("-", "_"))
-        if name is None:
-            raise typer.BadParameter(f"{text!r} is none of {', '.join(names)}")
-        return values.Value(name)
-
+    names = {
+        name.removeprefix(prefix).lower(): values.Value(name)
+        for name in values.keys()  # noqa: SIM118 - no mapping
+        if values.Value(name)
+    }
     metavar = prefix.removesuffix("_")
-    return typer.Option(parser=parse, metavar=metavar, help=f"Only {what}: {', '.join(names)}.")
+    return typer.Option(
+        parser=parsing.one_of(names), metavar=metavar, help=f"Only {what}: {', '.join(names)}."
+    )
 
 
 def _labels(purpose: str) -> Any:
@@ -92,12 +92,18 @@ SinceOption = Annotated[
     typer.Option(
         parser=parse_time,
         metavar="TIME|AGE",
-        help="Only those made at this time or later: 2026-02-28T14:00, or an age such as 90s, 30m, 2h, 7d.",
+        help=f"Only those of this time or later: {MOMENT_FORMS}; local time.",
+        show_default=False,
     ),
 ]
 BeforeOption = Annotated[
     Timestamp | None,
-    typer.Option(parser=parse_time, metavar="TIME|AGE", help="Only those made before this time, likewise."),
+    typer.Option(
+        parser=parse_time,
+        metavar="TIME|AGE",
+        help="Only those of before this time, likewise.",
+        show_default=False,
+    ),
 ]
 
 
@@ -118,6 +124,8 @@ def change(
     keep: Kept | None = None,
 ) -> FieldMask:
     """Put what was given into the resource of an update; returns the update's mask."""
+    if labels and clear_labels:
+        raise typer.BadParameter("give labels or --clear-labels, not both", param_hint="--label")
     given: Mapping[str, Any] = {
         "name": name,
         "description": description,

@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 
 from stillpoint.operation.v1.operation_pb2 import Operation, OperationError
 from stillpoint_cli.addresses import Service
+from stillpoint_cli.pasting import command
 
 START_HINT = "`stillpoint up` starts the three services on this machine."
 
@@ -66,7 +67,7 @@ def _explain_call(call: grpc.Call) -> str:
     if code is grpc.StatusCode.DEADLINE_EXCEEDED and not details:
         return (
             "the service did not answer in time. What it has accepted goes on behind: "
-            "`stillpoint operation list --unfinished` shows it."
+            f"`{command('operation', 'list', '--unfinished')}` shows it."
         )
     summary = _sum_up(text or code.name, _reason(details) or code.name, list(_things_in_the_way(details)))
     return "\n".join([summary, *(f"  {hint}" for hint in _hints(details))])

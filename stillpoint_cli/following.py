@@ -16,6 +16,7 @@ from stillpoint_cli.bars import byte_bar
 from stillpoint_cli.connections import PAUSES_SECONDS, Connections
 from stillpoint_cli.errors import Failure, OperationFailed, code_of
 from stillpoint_cli.output import live
+from stillpoint_cli.values import format_size
 
 WaitOption = Annotated[
     bool,
@@ -71,6 +72,14 @@ def wait_for(connections: Connections, operation_id: str) -> Operation:
     if last.state == Operation.STATE_FAILED:
         raise OperationFailed(last)
     return last
+
+
+def sent_by(operation: Operation) -> str:
+    """How much it has sent, of how much it copies; empty for one that copies nothing."""
+    progress = operation.progress
+    if not operation.HasField("progress"):
+        return ""
+    return f"{format_size(progress.sent_bytes)} of {format_size(progress.total_bytes)}"
 
 
 class _Line:

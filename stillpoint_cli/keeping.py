@@ -5,7 +5,7 @@ from typing import Annotated, NamedTuple
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stillpoint_cli.values import parse_end
+from stillpoint_cli.values import END_FORMS, parse_end
 
 _FOREVER = "forever"
 
@@ -32,7 +32,7 @@ KeepOption = Annotated[
     typer.Option(
         parser=parse_until,
         metavar="SPAN|TIME",
-        help="How long it is kept before it is deleted by itself: a span such as 12h, 7d, or until 2026-12-31T18:00.",
+        help=f"How long it is kept before it is deleted by itself: {END_FORMS}; local time.",
     ),
 ]
 NewKeepOption = Annotated[
@@ -41,6 +41,6 @@ NewKeepOption = Annotated[
         "--keep",
         parser=parse_kept,
         metavar=f"SPAN|TIME|{_FOREVER}",
-        help="How long it is kept from now, or until when.",
+        help=f"How long it is kept before it is deleted by itself: {END_FORMS}; local time; or {_FOREVER}.",
     ),
 ]

@@ -5,19 +5,21 @@ line from here and nothing else, which is what keeps `stillpoint --help` quick.
 """
 
 import importlib
+import os
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from stillpoint_cli.addresses import Chosen, Service
+from stillpoint_cli.pasting import begin_as
 
 COMMANDS = {
     "up": "Run the three services on this machine.",
-    "instance": "Machines: create, list, update, start, stop, attach disks, delete.",
-    "disk": "Disks: create, import, export, snapshot, delete.",
-    "snapshot": "Snapshots of whole machines: create, roll back, delete.",
-    "policy": "Automatic snapshots: of which disks, when, and how long they are kept.",
+    "instance": "Machines: create, update, start, stop, attach disks, delete.",
+    "disk": "Disks: create, import, export, snapshot, roll back, delete.",
+    "snapshot": "Snapshots: create, list, show, roll back, copy, delete.",
+    "policy": "Automatic snapshots: of which disks, when, how long kept.",
     "operation": "What runs behind a request: list, show, watch, retry.",
     "events": "List what happened, newest first.",
     "account": "The standing of an account: show it, set it.",
@@ -109,7 +111,9 @@ def find_services(
       stillpoint instance create web-1 --system 10GiB --data 20GiB
 
     The other commands find them by the options below or, without those, by the file that `up` leaves in its folder
-    ($STILLPOINT_DIR, else ./var), else on the default ports.
+    ($STILLPOINT_DIR, else ./var), else on the default ports. Times are local time, typed and printed.
     """
     public = {Service.COMPUTE: compute, Service.DISK: disk, Service.SNAPSHOT: snapshot}
-    ctx.obj = Chosen(region, {service: address for service, address in public.items() if address})
+    chosen = Chosen(region, {service: address for service, address in public.items() if address})
+    begin_as(chosen, os.environ)
+    ctx.obj = chosen

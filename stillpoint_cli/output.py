@@ -18,10 +18,21 @@ from rich.table import Table
 from rich.text import Text
 
 from stillpoint_cli.addresses import Service
+from stillpoint_cli.parsing import at_least, one_of
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for programs, one object per line.")]
-ServiceOption = Annotated[Service | None, typer.Option(help="Only those of this service.")]
-LimitOption = Annotated[int, typer.Option(min=0, help="How many at most; 0 lists everything.")]
+ServiceOption = Annotated[
+    Service | None,
+    typer.Option(
+        parser=one_of({service.value: service for service in Service}),
+        metavar="SERVICE",
+        help=f"Only those of this service: {', '.join(Service)}.",
+    ),
+]
+LimitOption = Annotated[
+    int,
+    typer.Option(parser=at_least(0), metavar="COUNT", help="How many at most; 0 lists everything."),
+]
 
 # So many rows share their column widths. A longer list is printed in parts rather than gathered first.
 ROWS_PER_TABLE = 500

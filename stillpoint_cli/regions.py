@@ -1,11 +1,13 @@
 """Which deployment a command talks to."""
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 from stillpoint_cli.addresses import (
     DEFAULT_ADDRESSES,
     DEFAULT_FOLDER,
+    DEFAULT_REGION,
     Addresses,
     Chosen,
     Endpoint,
@@ -23,7 +25,8 @@ def find_addresses(chosen: Chosen, environment: Mapping[str, str]) -> Addresses:
     """
     fallback = DEFAULT_ADDRESSES
     if any(service not in chosen.public for service in Service):
-        fallback = _of_region(Path(environment.get("STILLPOINT_DIR") or DEFAULT_FOLDER), chosen.region)
+        named = environment.get("STILLPOINT_DIR")
+        fallback = _of_region(Path(named or DEFAULT_FOLDER), chosen.region, folder_is_named=bool(named))
     return Addresses(
         **{
             service.value: Endpoint(
@@ -36,14 +39,23 @@ def find_addresses(chosen: Chosen, environment: Mapping[str, str]) -> Addresses:
     )
 
 
-def _of_region(folder: Path, region: str) -> Addresses:
-    """Of the named one, or of the only one that runs; the default ports when none runs and none is named."""
+def _of_region(folder: Path, region: str, *, folder_is_named: bool) -> Addresses:
+    """Of the named one, or of the only one that runs; the default ports when none runs, and nothing is named."""
     running = running_regions(folder)
     if region in running:
         return running[region]
     regions = ", ".join(running) or "none"
+    if region and DEFAULT_REGION in running and folder.resolve().name == region:
+        raise Failure(
+            f"{folder} is no folder of regions. If it is region {region}'s own, name the one that it is in: "
+            f"export STILLPOINT_DIR={shlex.quote(str(folder.resolve().parent))}"
+        )
     if region:
         raise Failure(f"region {region} does not run on {folder}. Running there: {regions}.")
     if len(running) > 1:
         raise Failure(f"several regions run on {folder}: {regions}. Name one: --region {next(iter(running))}")
+    if folder_is_named and not running:
+        raise Failure(
+            f"nothing runs on {folder}, which STILLPOINT_DIR names. `stillpoint up` starts it there."
+        )
     return next(iter(running.values()), DEFAULT_ADDRESSES)

@@ -6,6 +6,8 @@ from decimal import Decimal
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+MOMENT_FORMS = "15m, 2h or 3d (ago), 14:30 or 2026-05-04 14:30"
+END_FORMS = "12h or 7d (from now), 18:00 or 2026-12-31 18:00"
 _UNITS = {"": 0, "b": 0, "kib": 1, "mib": 2, "gib": 3, "tib": 4}
 _SPAN = re.compile(r"(\d+)([smhd])")
 _SPAN_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
@@ -44,6 +46,11 @@ def format_time(time: Timestamp, now: datetime | None = None) -> str:
     return f"{local:%H:%M:%S}" if local.date() == today else f"{local:%Y-%m-%d %H:%M}"
 
 
+def format_in_full(time: Timestamp) -> str:
+    """Local, with its date and zone, whatever day it is: for what is decided by it."""
+    return f"{time.ToDatetime(UTC).astimezone():%Y-%m-%d %H:%M:%S %Z}" if time.seconds else ""
+
+
 def parse_moment(text: str, now: datetime | None = None) -> Timestamp:
     """`90s`, `15m`, `2h` or `3d` ago; `14:30`, of today; `2026-05-04`, with a time of day and a zone or without: local.
 
@@ -52,9 +59,7 @@ def parse_moment(text: str, now: datetime | None = None) -> Timestamp:
     try:
         return _moment(text.strip(), now or datetime.now(UTC), direction=-1)
     except (ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{text!r} is not a moment: write 15m, 2h or 3d (ago), 14:30 or 2026-05-04 14:30"
-        ) from error
+        raise ValueError(f"{text!r} is not a time: write {MOMENT_FORMS}") from error
 
 
 def parse_end(text: str, now: datetime | None = None) -> Timestamp:
@@ -62,9 +67,7 @@ def parse_end(text: str, now: datetime | None = None) -> Timestamp:
     try:
         return _moment(text.strip(), now or datetime.now(UTC), direction=1)
     except (ValueError, OverflowError) as error:
-        raise ValueError(
-            f"{text!r} is no end: write 12h or 7d (from now), 18:00 or 2026-12-31 18:00"
-        ) from error
+        raise ValueError(f"{text!r} is not a time to come: write {END_FORMS}") from error
 
 
 def _moment(text: str, now: datetime, *, direction: int) -> Timestamp:

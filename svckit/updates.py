@@ -4,7 +4,7 @@ What of a resource can be changed is a mapping of the fields' names to readers; 
 columns with their new values.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -59,13 +59,17 @@ def changes(
     unknown = sorted(set(mask.paths) - set(changeable))
     check.that(not unknown, "update_mask", f"has {unknown}; it may have {', '.join(changeable)}")
     chosen = mask.paths or [each.name for each, _ in resource.ListFields()]
-    changed: dict[str, Any] = {}
-    for name, read in changeable.items():
-        if name in chosen:
-            changed |= read(check, at, resource)
-    return changed
+    return _read(check, at, resource, (read for name, read in changeable.items() if name in chosen))
 
 
 def everything(check: Checks, at: str, resource: Message, settable: Mapping[str, Reader]) -> dict[str, Any]:
     """The columns of a new one."""
-    return {name: value for read in settable.values() for name, value in read(check, at, resource).items()}
+    return _read(check, at, resource, settable.values())
+
+
+def _read(check: Checks, at: str, resource: Message, readers: Iterable[Reader]) -> dict[str, Any]:
+    """Each reader once: the fields of a oneof share theirs, and what is wrong with them is said once."""
+    columns: dict[str, Any] = {}
+    for read in dict.fromkeys(readers):
+        columns |= read(check, at, resource)
+    return columns

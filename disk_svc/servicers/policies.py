@@ -21,6 +21,9 @@ from svckit.mutations import Mutations
 from svckit.validation import Checks
 
 _MOST_DISKS = 100
+_DAYS: Mapping[int, str] = {
+    value: name.removeprefix("WEEKDAY_").capitalize() for name, value in Weekday.items()
+}
 
 
 class AutoSnapshotPolicyServicer(auto_snapshot_policy_service_pb2_grpc.AutoSnapshotPolicyServiceServicer):
@@ -110,7 +113,7 @@ def _name(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, An
 
 
 def _weekdays(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, Any]:
-    _check_each_once(check, f"{at}.weekdays", policy.weekdays)
+    _check_each_once(check, f"{at}.weekdays", [_DAYS.get(day, day) for day in policy.weekdays])
     for weekday in set(policy.weekdays):
         check.enum_value(f"{at}.weekdays", weekday, Weekday.values(), required=True)
     return {"weekdays": sorted(policy.weekdays)}
@@ -123,10 +126,10 @@ def _hours(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, A
     return {"hours": sorted(policy.hours)}
 
 
-def _check_each_once(check: Checks, field: str, values: Collection[int]) -> None:
+def _check_each_once(check: Checks, field: str, values: Collection[int | str]) -> None:
     check.that(bool(values), field, "is empty")
     for value, times in Counter(values).items():
-        check.that(times == 1, field, f"has {value} {times} times")
+        check.that(times == 1, field, f"has {value} more than once")
 
 
 def _time_zone(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str, Any]:
@@ -154,7 +157,7 @@ def _disk_ids(check: Checks, at: str, policy: AutoSnapshotPolicy) -> Mapping[str
     check.that(many <= _MOST_DISKS, field, f"has {many} ids, which is more than {_MOST_DISKS}")
     for disk_id, times in Counter(policy.disk_ids[:_MOST_DISKS]).items():
         check.resource_id(field, disk_id)
-        check.that(times == 1, field, f"has {disk_id!r} {times} times")
+        check.that(times == 1, field, f"has {disk_id!r} more than once")
     return {"disk_ids": list(policy.disk_ids)}
 
 

@@ -1,6 +1,5 @@
 """`stillpoint account`: whether an account has paid."""
 
-import enum
 from typing import Annotated
 
 import typer
@@ -9,6 +8,7 @@ from stillpoint.compute.v1.account_service_pb2 import Account, GetAccountRequest
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.connections import Connections, new_request_id
 from stillpoint_cli.output import JsonOption, enum_name, print_card, print_json, styled
+from stillpoint_cli.parsing import one_of
 
 app = make_app(
     "The standing of an account. Debt bars creating and rolling back instance snapshots, never deleting them.",
@@ -17,14 +17,7 @@ app = make_app(
 AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account.")]
 
 
-class Standing(enum.StrEnum):
-    """A standing, as it is typed."""
-
-    GOOD = "good"
-    IN_DEBT = "in-debt"
-
-
-_STANDINGS = {Standing.GOOD: Account.STANDING_GOOD, Standing.IN_DEBT: Account.STANDING_IN_DEBT}
+_STANDINGS = {"good": Account.STANDING_GOOD, "in-debt": Account.STANDING_IN_DEBT}
 
 
 @app.command()
@@ -37,7 +30,14 @@ def show(context: typer.Context, account: AccountArgument = "local", as_json: Js
 @app.command()
 def set_standing(
     context: typer.Context,
-    standing: Annotated[Standing, typer.Argument(help="The standing it shall have.")],
+    standing: Annotated[
+        str,
+        typer.Argument(
+            parser=one_of({name: name for name in _STANDINGS}),
+            metavar="STANDING",
+            help=f"The standing it shall have: {' or '.join(_STANDINGS)}.",
+        ),
+    ],
     account: AccountArgument = "local",
     as_json: JsonOption = False,
 ) -> None:

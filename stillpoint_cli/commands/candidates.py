@@ -30,6 +30,7 @@ from stillpoint_cli.output import (
     styled,
 )
 from stillpoint_cli.paging import MOST_PER_PAGE, each
+from stillpoint_cli.pasting import command
 
 # Each asks three services; more at once would wait for each other there.
 _ASKED_AT_ONCE = 8
@@ -55,11 +56,11 @@ def list_candidates(connections: Connections, *, as_json: bool) -> None:
     for candidate in candidates:
         print_json(candidate.as_dict()) if as_json else _print_candidate(candidate)
     if any(not candidate.obstacles for candidate in candidates):
-        say("Take a snapshot of one of them: stillpoint snapshot create INSTANCE")
+        say(f"Take a snapshot of one of them: {command('snapshot', 'create', 'INSTANCE')}")
     elif candidates:
         say("Of none of them can a snapshot be taken now.")
     else:
-        say("No instances. Make one: stillpoint instance create NAME --system SIZE")
+        say(f"No instances. Make one: {command('instance', 'create', 'NAME', '--system', 'SIZE')}")
 
 
 def _find_candidates(connections: Connections) -> Iterator[Candidate]:

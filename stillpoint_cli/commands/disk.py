@@ -22,6 +22,7 @@ from stillpoint.disk.v1.disk_snapshot_service_pb2 import CreateDiskSnapshotReque
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import CreateInstanceSnapshotRequest
 from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
+from stillpoint_cli.commands.disk_rollback import refuse_rollback
 from stillpoint_cli.commands.disk_snapshot import print_disk_snapshot
 from stillpoint_cli.commands.instance_snapshot import take_snapshot
 from stillpoint_cli.connections import Connections, new_request_id
@@ -60,7 +61,7 @@ from stillpoint_cli.output import (
 )
 from stillpoint_cli.paging import MOST_PER_PAGE, each, page_size
 from stillpoint_cli.transfer import export_file, import_file
-from stillpoint_cli.values import format_size, format_time, parse_size
+from stillpoint_cli.values import format_in_full, format_size, format_time, parse_size
 
 app = make_app(
     "Disks. They are attached and detached with `stillpoint instance`.",
@@ -211,7 +212,9 @@ def rollback(
     now = connections.disks.GetDisk(GetDiskRequest(disk_id=disk)).disk
     if not yes:
         request = GetDiskSnapshotRequest(snapshot_id=snapshot)
-        moment = format_time(connections.disk_snapshots.GetDiskSnapshot(request).snapshot.cut_time)
+        target = connections.disk_snapshots.GetDiskSnapshot(request).snapshot
+        refuse_rollback(connections, now, target)
+        moment = format_in_full(target.cut_time)
         ask(f"Roll {disk} ({printable(now.name)}) back to {moment}? What it holds now is lost.")
     if now.instance_id:
         _roll_back_on_instance(connections, now, snapshot, as_json=as_json)

@@ -28,7 +28,7 @@ from stillpoint_cli.describing import (
     narrowed,
     one_of,
 )
-from stillpoint_cli.following import WaitOption, wait_for
+from stillpoint_cli.following import WaitOption, sent_by, wait_for
 from stillpoint_cli.keeping import NewKeepOption
 from stillpoint_cli.output import (
     Columns,
@@ -134,13 +134,12 @@ def copy_disk_snapshot(
             request_id=new_request_id(), snapshot_id=snapshot, destination_region=to, name=name
         )
     )
-    if wait:
-        wait_for(connections, response.operation_id)
+    sent = sent_by(wait_for(connections, response.operation_id)) if wait else ""
     if as_json:
         print_json(response)
     else:
         done = "is copied" if wait else "is being copied"
-        fields = {"copy": response.copy_snapshot_id, "operation": response.operation_id}
+        fields = {"copy": response.copy_snapshot_id, "sent": sent, "operation": response.operation_id}
         print_card(f"{snapshot} {done} to {to}.", fields)
 
 

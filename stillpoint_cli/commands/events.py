@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from typing import Annotated, Any, NamedTuple
 
 import typer
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from stillpoint.operation.v1.event_service_pb2 import Event, ListEventsRequest
 from stillpoint_cli.addresses import Service
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.connections import Connections
-from stillpoint_cli.describing import parse_time
+from stillpoint_cli.describing import BeforeOption, SinceOption
 from stillpoint_cli.output import Columns, JsonOption, LimitOption, ServiceOption, as_dict, print_list
 from stillpoint_cli.paging import each, page_size
 from stillpoint_cli.values import format_time
@@ -42,24 +41,8 @@ def events(
         ),
     ] = "",
     actor: Annotated[str, typer.Option(metavar="WHO", help="Only what this actor asked for.")] = "",
-    since: Annotated[
-        Timestamp | None,
-        typer.Option(
-            parser=parse_time,
-            metavar="TIME",
-            help="Only events of this moment or later: 15m, 2h or 3d ago; 14:30; 2026-05-04 14:30.",
-            show_default=False,
-        ),
-    ] = None,
-    before: Annotated[
-        Timestamp | None,
-        typer.Option(
-            parser=parse_time,
-            metavar="TIME",
-            help="Only events before this moment, likewise.",
-            show_default=False,
-        ),
-    ] = None,
+    since: SinceOption = None,
+    before: BeforeOption = None,
     service: ServiceOption = None,
     limit: LimitOption = 50,
     as_json: JsonOption = False,

@@ -30,7 +30,8 @@ from stillpoint_cli.output import (
     stdout,
 )
 from stillpoint_cli.paging import each, page_size
-from stillpoint_cli.values import format_time
+from stillpoint_cli.parsing import at_least
+from stillpoint_cli.values import format_in_full, format_time
 
 app = make_app(
     "Automatic snapshot policies: snapshots of disks at hours of the week, and how long they are kept.",
@@ -62,7 +63,7 @@ def parse_days(text: str) -> Days:
     for part in text.lower().split(","):
         names = [name.strip() for name in part.split("-")]
         if len(names) > 2 or not all(name in _DAYS for name in names):
-            raise typer.BadParameter(f"{text!r} are no days: write mon,thu or mon-fri or daily")
+            raise typer.BadParameter(f"{text!r} is not a list of days: write mon,thu or mon-fri or daily")
         begin, end = _DAYS.index(names[0]), _DAYS.index(names[-1])
         found += [(begin + days) % 7 + 1 for days in range((end - begin) % 7 + 1)]
     return Days(tuple(dict.fromkeys(found)))
@@ -72,7 +73,7 @@ def parse_hours(text: str) -> Hours:
     """`2,14` or `02:00,14:00`."""
     hours = [part.strip().removesuffix(":00") for part in text.split(",")]
     if not all(hour.isdecimal() and int(hour) < 24 for hour in hours):
-        raise typer.BadParameter(f"{text!r} are no hours of the day: write 2,14 or 02:00,14:00")
+        raise typer.BadParameter(f"{text!r} is not a list of hours: write 2,14 or 02:00,14:00")
     return Hours(tuple(dict.fromkeys(int(hour) for hour in hours)))
 
 
@@ -93,10 +94,12 @@ TimeZoneOption = Annotated[
 ]
 DiskOption = Annotated[list[str] | None, typer.Option(metavar="DISK", help="A disk, disk-…; once for each.")]
 KeepDaysOption = Annotated[
-    int | None, typer.Option(min=1, metavar="DAYS", help="Delete its snapshots that are older, at a slot.")
+    int | None,
+    typer.Option(parser=at_least(1), metavar="DAYS", help="Delete its snapshots that are older, at a slot."),
 ]
 KeepCountOption = Annotated[
-    int | None, typer.Option(min=1, metavar="COUNT", help="Keep so many of each disk, the newest.")
+    int | None,
+    typer.Option(parser=at_least(1), metavar="COUNT", help="Keep so many of each disk, the newest."),
 ]
 
 
@@ -269,7 +272,7 @@ def _print_policy(policy: AutoSnapshotPolicy) -> None:
             "id": policy.id,
             "when": _when(policy),
             "keeps": _keeps(policy),
-            "next": format_time(policy.next_slot_time),
+            "next": format_in_full(policy.next_slot_time),
             "disks": ", ".join(policy.disk_ids),
             "region": policy.region,
             "created": format_time(policy.create_time),

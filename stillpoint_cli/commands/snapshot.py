@@ -54,7 +54,7 @@ from stillpoint_cli.describing import (
     one_of,
 )
 from stillpoint_cli.errors import OperationFailed, explain, sum_up
-from stillpoint_cli.following import WaitOption, wait_for
+from stillpoint_cli.following import WaitOption, sent_by, wait_for
 from stillpoint_cli.keeping import KeepOption, NewKeepOption
 from stillpoint_cli.output import (
     Columns,
@@ -71,15 +71,11 @@ from stillpoint_cli.output import (
     stdout,
 )
 from stillpoint_cli.paging import each, page_size
-from stillpoint_cli.values import format_size, format_time
+from stillpoint_cli.values import format_in_full, format_size, format_time
 
 app = make_app(
     "Snapshots of whole machines: every disk of an instance, at one moment, under one id.",
 )
-app.command("disk-list", rich_help_panel="Snapshots of single disks")(list_disk_snapshots)
-app.command("disk-update", rich_help_panel="Snapshots of single disks")(update_disk_snapshot)
-app.command("disk-copy", rich_help_panel="Snapshots of single disks")(copy_disk_snapshot)
-app.command("disk-delete", rich_help_panel="Snapshots of single disks")(delete_disk_snapshot)
 
 SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
 _MOST_IN_A_BATCH = 100
@@ -112,9 +108,10 @@ def create(
     JSON, the reasons are in the field `obstacles`.
     """
     if not instance:
-        if name or description or label:
+        if name or description or label or keep or not wait:
             raise typer.BadParameter(
-                "it is missing, and what it shall be called is given", param_hint="INSTANCE"
+                "name the instance; without one, this takes no snapshot, and of its options only --json",
+                param_hint="INSTANCE",
             )
         list_candidates(Connections.of(context), as_json=as_json)
         return
@@ -254,7 +251,7 @@ def rollback(
         foreseen = _roll_back(connections, snapshot, chosen, validate_only=True)
         if dry_run:
             if snapshot_first:
-                check_way_back(connections, foreseen.instance_snapshot)
+                check_way_back(connections, foreseen.instance_snapshot, chosen)
             _print_rollback(foreseen, "would be", as_json=as_json)
             say(f"{DRY_RUN} Nothing stands in the way of this rollback.")
             return
@@ -269,6 +266,7 @@ def rollback(
             response.instance_snapshot.CopyFrom(get_snapshot(connections, snapshot))
     _print_rollback(response, "was", as_json=as_json, taken_first=way_back.snapshot_ids)
     if snapshot_first:
+        say(f"Snapshots that were taken first: {', '.join(way_back.snapshot_ids)}.")
         say("To go back to what the disks held before:")
         for command in way_back.commands():
             say(f"  {command}")
@@ -303,7 +301,7 @@ def _ask_for_rollback(
     many = len(going_back) > 1
     what, hold = (f"these {len(going_back)} disks", "they hold") if many else ("this disk", "it holds")
     lost = "kept in new snapshots first" if snapshot_first else "lost"
-    ask(f"Roll {what} back to {format_time(target.cut_time)}? What {hold} now is {lost}.")
+    ask(f"Roll {what} back to {format_in_full(target.cut_time)}? What {hold} now is {lost}.")
 
 
 def _print_rollback(
@@ -382,15 +380,18 @@ def copy(
             request_id=new_request_id(), instance_snapshot_id=snapshot, destination_region=to, name=name
         )
     )
-    if wait:
-        wait_for(connections, response.operation_id)
+    sent = sent_by(wait_for(connections, response.operation_id)) if wait else ""
     if as_json:
         print_json(response)
         return
     done = "is copied" if wait else "is being copied"
     print_card(
         f"{snapshot} {done} to {to}.",
-        {"copy": response.copy_instance_snapshot_id, "operation": response.operation_id},
+        {
+            "copy": response.copy_instance_snapshot_id,
+            "sent": sent,
+            "operation": response.operation_id,
+        },
     )
 
 
@@ -417,3 +418,10 @@ def _finish_deletion(
         done = "is deleted" if wait else "is being deleted"
         print_card(f"{snapshot} {done}.", {"operation": result.operation_id})
     return True
+
+
+# Last, as help lists them.
+app.command("disk-list")(list_disk_snapshots)
+app.command("disk-update")(update_disk_snapshot)
+app.command("disk-copy")(copy_disk_snapshot)
+app.command("disk-delete")(delete_disk_snapshot)

@@ -210,6 +210,14 @@ class TestUpdateAutoSnapshotPolicy:
         with invalid("policy.retention_count"):
             update(cloud, policy_id, path, retention_count=1000)
 
+    def test_says_what_is_wrong_once_and_of_a_day_its_name(self, cloud: Cloud):
+        policy_id = cloud.a_policy().id
+        wrong = {"retention_count": 300, "weekdays": [MONDAY, MONDAY, MONDAY]}
+        with invalid("policy.retention_count", "policy.weekdays") as refusal:
+            update(cloud, policy_id, "retention_days", "retention_count", "weekdays", **wrong)
+        assert sorted(refusal.fields) == ["policy.retention_count", "policy.weekdays"]
+        assert "policy.weekdays has Monday more than once" in refusal.message
+
     def test_replaces_the_disks_and_a_mask_takes_all_away(self, cloud: Cloud):
         first, second, third = (cloud.a_disk() for _ in range(3))
         policy_id = cloud.a_policy(first, second).id

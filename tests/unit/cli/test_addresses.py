@@ -26,8 +26,25 @@ def find(folder: Path, region: str = "", public: Mapping[Service, str] | None = 
     return find_addresses(Chosen(region, public or {}), {"STILLPOINT_DIR": str(folder)})
 
 
-def test_without_any_hint_the_default_ports_are_used(tmp_path: Path):
-    assert find(tmp_path) == DEFAULT_ADDRESSES
+def test_without_any_hint_the_default_ports_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_addresses(Chosen(), {}) == DEFAULT_ADDRESSES
+
+
+def test_fails_when_nothing_runs_on_the_folder_that_is_named_unless_no_address_is_needed_from_it(
+    tmp_path: Path,
+):
+    with pytest.raises(Failure, match=r"nothing runs on .*, which STILLPOINT_DIR names"):
+        find(tmp_path)
+    public = dict.fromkeys(Service, "10.0.0.1:1")
+    assert find(tmp_path, public=public).disk.public == "10.0.0.1:1"
+
+
+def test_who_names_the_folder_of_the_region_itself_is_told_to_name_the_one_that_it_is_in(tmp_path: Path):
+    run(tmp_path, {"eu": NEIGHBOUR})
+    assert find(tmp_path / "eu") == NEIGHBOUR
+    with pytest.raises(Failure, match=rf"export STILLPOINT_DIR={tmp_path}$"):
+        find(tmp_path / "eu", "eu")
 
 
 def test_a_running_deployment_is_found_in_its_folder(tmp_path: Path):

@@ -172,7 +172,9 @@ def serve_rollback(services: FakeServices, **disk: Any) -> None:
         "DiskSnapshotService/GetDiskSnapshot",
         disk_snapshot_pb2.GetDiskSnapshotRequest,
         lambda request: disk_snapshot_pb2.GetDiskSnapshotResponse(
-            snapshot=DiskSnapshot(id=request.snapshot_id)
+            snapshot=DiskSnapshot(
+                id=request.snapshot_id, disk_id="disk-1", state=DiskSnapshot.STATE_AVAILABLE
+            )
         ),
     )
     services.answer(
@@ -215,6 +217,33 @@ def test_rollback_of_a_disk_on_an_instance_is_asked_of_compute_svc(services: Fak
     request = services.requests[-1]
     assert (request.instance_id, request.disk_id, request.snapshot_id) == ("i-1", "disk-1", "snap-7")
     assert "MOUNTED" in run("disk", "rollback", "disk-1", "snap-7", "--yes").stdout
+
+
+def test_rollback_of_a_disk_that_would_be_refused_says_everything_that_is_known_and_does_not_ask(
+    services: FakeServices, run: Run
+):
+    serve_rollback(services, instance_id="i-1", state=Disk.STATE_SNAPSHOTTING, operation_id="op-d-9")
+    services.answer(
+        "InstanceService/GetInstance",
+        instance_pb2.GetInstanceRequest,
+        lambda _: instance_pb2.GetInstanceResponse(instance=Instance(id="i-1", state=Instance.STATE_RUNNING)),
+    )
+    services.answer(
+        "DiskSnapshotService/GetDiskSnapshot",
+        disk_snapshot_pb2.GetDiskSnapshotRequest,
+        lambda _: disk_snapshot_pb2.GetDiskSnapshotResponse(
+            snapshot=DiskSnapshot(id="snap-7", disk_id="disk-2", state=DiskSnapshot.STATE_CREATING)
+        ),
+    )
+    result = run("--region", "eu", "disk", "rollback", "disk-1", "snap-7", typed="y\n")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.splitlines() == [
+        "Error: disk-1 cannot be rolled back now",
+        "  • instance i-1 is RUNNING: stop it first, stillpoint --region eu instance stop i-1",
+        "  • operation op-d-9 holds the disk, which is SNAPSHOTTING",
+        "  • snap-7 is a snapshot of disk-2, not of this disk",
+        "  • snapshot snap-7 is CREATING; it must be AVAILABLE",
+    ]
 
 
 def test_a_disk_from_a_snapshot_needs_no_size_and_a_blank_one_does(services: FakeServices, run: Run):

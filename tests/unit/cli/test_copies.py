@@ -14,6 +14,7 @@ from stillpoint.disk.v1 import disk_snapshot_service_pb2 as disk_snapshot_pb2
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
 from stillpoint.operation.v1 import operation_service_pb2 as operation_pb2
 from stillpoint.operation.v1.operation_pb2 import Operation, OperationProgress, OperationStep
+from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as snapshot_pb2
 from stillpoint_cli import bars, following
 from tests.unit.cli.fake_services import FakeServices
 
@@ -63,7 +64,22 @@ def test_a_copy_names_the_region_and_waits_for_its_end(services: FakeServices, r
     UUID(request.request_id)
     assert watched(services) == 1
     assert "snap-1 is copied to eu." in result.stdout
+    assert "5 GiB of 10 GiB" in result.stdout
     assert "snap-2" in result.stdout
+
+
+def test_a_copy_of_a_whole_machine_says_how_much_was_sent(services: FakeServices, run: Run):
+    serve_copy(services, at(10, Operation.STATE_SUCCEEDED))
+    services.answer(
+        "InstanceSnapshotService/CopyInstanceSnapshot",
+        snapshot_pb2.CopyInstanceSnapshotRequest,
+        lambda _: snapshot_pb2.CopyInstanceSnapshotResponse(
+            copy_instance_snapshot_id="isnap-2", operation_id="op-s-1"
+        ),
+    )
+    result = run("snapshot", "copy", "isnap-1", "--to", "eu")
+    assert "isnap-1 is copied to eu." in result.stdout
+    assert "5 GiB of 10 GiB" in result.stdout
 
 
 def test_a_copy_that_is_not_waited_for_is_only_accepted(services: FakeServices, run: Run):

@@ -91,7 +91,7 @@ UPDATES = [
         (["--description", ""], {"description": ""}),
         (["--label", "a=1", "--label", "b="], {"labels": {"a": "1", "b": ""}}),
         (["--clear-labels"], {"labels": {}}),
-        (["--clear-labels", "--label", "a=1", "--name", "n"], {"name": "n", "labels": {"a": "1"}}),
+        (["--label", "a=1", "--name", "n"], {"name": "n", "labels": {"a": "1"}}),
     ],
 )
 def test_an_update_sends_what_was_given_and_a_mask_of_it(
@@ -124,6 +124,13 @@ def test_an_update_of_nothing_is_a_usage_error(command: str, services: FakeServi
     result = run(*command.split(), "it")
     assert (result.exit_code, services.requests) == (2, [])
     assert "nothing to change" in result.stderr
+
+
+@pytest.mark.parametrize("command", [update[0] for update in UPDATES])
+def test_labels_and_none_at_all_are_a_usage_error(command: str, services: FakeServices, run: Run):
+    result = run(*command.split(), "it", "--label", "a=1", "--clear-labels")
+    assert (result.exit_code, services.requests) == (2, [])
+    assert "give labels or --clear-labels, not both" in result.stderr
 
 
 @pytest.mark.parametrize("label", ["team", ""])

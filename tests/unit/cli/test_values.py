@@ -5,6 +5,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from stillpoint_cli.values import (
     format_duration,
+    format_in_full,
     format_size,
     format_time,
     parse_end,
@@ -63,8 +64,15 @@ def test_a_time_of_today_is_printed_without_its_date():
     assert format_time(stamp, now + timedelta(days=3)) == f"{now.astimezone():%Y-%m-%d %H:%M}"
 
 
+def test_a_time_that_something_is_decided_by_has_its_date_and_zone_whatever_day_it_is():
+    now = datetime.now(UTC)
+    stamp = Timestamp()
+    stamp.FromDatetime(now)
+    assert format_in_full(stamp) == f"{now.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
 def test_a_time_that_is_not_set_is_empty():
-    assert format_time(Timestamp()) == ""
+    assert (format_time(Timestamp()), format_in_full(Timestamp())) == ("", "")
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.0123, "12 ms"), (3.21, "3.2 s"), (125.0, "2 min 5 s")])
@@ -98,7 +106,7 @@ def test_a_moment_without_a_zone_is_local_and_without_a_date_of_today():
     "text", ["", "yesterday", "25:00", "5", "-5m", "1.5h", "2x", "99999999999d", "2026-13-01"]
 )
 def test_what_is_not_clearly_a_moment_is_refused(text: str):
-    with pytest.raises(ValueError, match="not a moment"):
+    with pytest.raises(ValueError, match="is not a time: write 15m"):
         parse_moment(text)
 
 
@@ -109,5 +117,5 @@ def test_an_end_is_a_time_or_a_span_from_now():
     end = parse_end("2026-12-31T18:00+02:00", now)
     assert end.ToDatetime(UTC) == datetime(2026, 12, 31, 16, tzinfo=UTC)
     for wrong in ("", "7", "7w", "-1d", "tomorrow", "9999999999999d"):
-        with pytest.raises(ValueError, match=r"is no end: write 12h"):
+        with pytest.raises(ValueError, match="is not a time to come: write 12h"):
             parse_end(wrong, now)

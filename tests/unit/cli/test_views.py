@@ -61,12 +61,13 @@ class Machine:
             "DiskSnapshotService/ListDiskSnapshots": disk_snapshot_pb2.ListDiskSnapshotsRequest,
             "DiskSnapshotService/CreateDiskSnapshot": disk_snapshot_pb2.CreateDiskSnapshotRequest,
             "DiskService/GetDisk": disk_pb2.GetDiskRequest,
+            "DiskService/ListDisks": disk_pb2.ListDisksRequest,
         }
         for method, request in answers.items():
             services.answer(method, request, self._answer)
         services.stream("OperationService/WatchOperation", operation_pb2.WatchOperationRequest, self._watch)
 
-    def _answer(self, request: Any) -> Any:
+    def _answer(self, request: Any) -> Any:  # noqa: PLR0911 - one for each request
         if refusal := self.refusals.get(type(request).__name__):
             raise refusal
         match request:
@@ -80,7 +81,9 @@ class Machine:
                 )
             case snapshot_pb2.CreateInstanceSnapshotRequest():
                 return snapshot_pb2.CreateInstanceSnapshotResponse(
-                    instance_snapshot=InstanceSnapshot(id="isnap-2", members=self.snapshot.members[:1]),
+                    instance_snapshot=InstanceSnapshot(
+                        id="isnap-2", members=[self.snapshot.members[0], Member(disk_id="disk-9")]
+                    ),
                     operation_id="op-s-whole",
                 )
             case disk_snapshot_pb2.CreateDiskSnapshotRequest():
@@ -92,6 +95,9 @@ class Machine:
                     DiskSnapshot(id=each, state=DiskSnapshot.STATE_AVAILABLE) for each in ("snap-2", "snap-1")
                 ]
                 return disk_snapshot_pb2.ListDiskSnapshotsResponse(snapshots=snapshots)
+            case disk_pb2.ListDisksRequest():
+                disks = [each for each in self.disks.values() if each.instance_id]
+                return disk_pb2.ListDisksResponse(disks=disks)
             case disk_pb2.GetDiskRequest():
                 if request.disk_id not in self.disks:
                     raise Refusal(grpc.StatusCode.NOT_FOUND, "no such disk")
@@ -204,9 +210,13 @@ def test_what_cannot_be_found_out_about_an_instance_is_said_of_that_one_alone(
     assert rows[1]["obstacles"] == []
 
 
-def test_a_name_without_an_instance_is_a_usage_error_and_nothing_is_asked(services: FakeServices, run: Run):
-    assert run("snapshot", "create", "--name", "n").exit_code == 2
-    assert services.requests == []
+@pytest.mark.parametrize("option", ["--name=n", "--label=a=1", "--keep=7d", "--no-wait"])
+def test_what_a_snapshot_shall_be_without_an_instance_is_a_usage_error_and_nothing_is_asked(
+    services: FakeServices, run: Run, option: str
+):
+    result = run("snapshot", "create", option)
+    assert (result.exit_code, services.requests) == (2, [])
+    assert "name the instance" in result.stderr
 
 
 # One snapshot
@@ -265,7 +275,7 @@ def test_snapshots_are_taken_first_and_awaited_before_anything_is_rolled_back(ma
     assert whole.name == single.name
     assert re.fullmatch(r"before-rollback-\d{8}T\d{6}Z", whole.name)
     assert "kept in new snapshots first" in result.stderr
-    assert "  stillpoint snapshot rollback isnap-2\n" in result.stderr
+    assert "  stillpoint snapshot rollback isnap-2 --disk disk-1\n" in result.stderr
     assert "  stillpoint disk rollback disk-2 snap-of-disk-2\n" in result.stderr
 
 
@@ -283,6 +293,32 @@ def test_the_way_back_from_a_rollback_of_some_disks_is_of_these_alone(
     assert result.exit_code == 0, result.output
     printed = [line.strip() for line in result.stderr.splitlines() if line.startswith("  stillpoint")]
     assert printed == way_back
+    taken = "snap-of-disk-2" if disk == "disk-2" else "isnap-2"
+    assert f"Snapshots that were taken first: {taken}." in result.stderr
+
+
+def test_what_would_not_be_taken_does_not_stand_in_the_way(machine: Machine, run: Run):
+    machine.refusals["CreateInstanceSnapshotRequest"] = blocked("disk-1 has 256 of 256 manual snapshots")
+    options = ("--disk", "disk-2", "--snapshot-first", "--yes")
+    assert run("snapshot", "rollback", "isnap-1", *options, "--dry-run").exit_code == 0
+    result = run("snapshot", "rollback", "isnap-1", *options)
+    assert result.exit_code == 0, result.output
+
+
+def test_the_way_back_of_a_machine_without_other_disks_is_its_whole_snapshot(machine: Machine, run: Run):
+    machine.disks["disk-2"].instance_id = "i-1"
+    machine.snapshot.members[1].disk_id = "disk-9"
+    result = run("snapshot", "rollback", "isnap-1", "--snapshot-first", "--yes")
+    assert "  stillpoint snapshot rollback isnap-2\n" in result.stderr
+
+
+def test_the_commands_of_the_way_back_begin_with_the_root_options_that_were_typed(machine: Machine, run: Run):
+    address = machine.services.address
+    root = ["--region", "eu", "--disk", address]
+    result = run(*root, "snapshot", "rollback", "isnap-1", "--snapshot-first", "--yes")
+    # The environment says where disk_svc is, and goes on saying it.
+    assert "  stillpoint --region eu snapshot rollback isnap-2 --disk disk-1\n" in result.stderr
+    assert "  stillpoint --region eu disk rollback disk-2 snap-of-disk-2\n" in result.stderr
 
 
 def test_snapshots_that_were_taken_first_are_in_the_json(machine: Machine, run: Run):

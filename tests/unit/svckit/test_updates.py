@@ -50,3 +50,18 @@ def test_each_malformed_field_is_named_where_the_request_has_it():
     disk = Disk(name="9", description="\t", labels={"K": ""})
     assert refused_fields(disk) == ["disk.name", "disk.description", "disk.labels"]
     assert refused_fields(Disk(), "name", "state") == ["update_mask", "disk.name"]
+
+
+def test_a_reader_that_fields_share_is_asked_once_and_says_what_is_wrong_once():
+    def size(check: Checks, at: str, disk: Disk) -> dict[str, object]:
+        check.that(disk.size_bytes > 0, f"{at}.size", "is nothing")
+        return {"size": disk.size_bytes}
+
+    shared = {"size_bytes": size, "source_snapshot_id": size}
+    mask = FieldMask(paths=[*shared])
+    with pytest.raises(InvalidRequest) as of_change, Checks() as check:
+        updates.changes(check, "disk", Disk(), mask, shared)
+    with pytest.raises(InvalidRequest) as of_new, Checks() as check:
+        updates.everything(check, "disk", Disk(), shared)
+    for refusal in (of_change, of_new):
+        assert [problem.field for problem in refusal.value.fields] == ["disk.size"]
