@@ -31,10 +31,11 @@ def main() -> None:
     database = Database(settings.database_url, connections=settings.database_connections)
     SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     service = ComputeService(settings.region)
-    disks = Disks(open_channel(settings.disk_address))
     engine = SagaEngine(
         database,
-        sagas.definitions(service, database, disks, settings.deadline_seconds),
+        sagas.definitions(
+            service, database, Disks(open_channel(settings.disk_address)), settings.deadline_seconds
+        ),
         operation_prefix="op-c",
         region=settings.region,
         workers=settings.saga_workers,
@@ -47,7 +48,7 @@ def main() -> None:
         public=[
             Registration(
                 instance_service_pb2_grpc.add_InstanceServiceServicer_to_server,
-                InstanceServicer(service, disks, mutations, database, settings.region),
+                InstanceServicer(service, mutations, database, settings.region),
                 instance_service_pb2.DESCRIPTOR.services_by_name["InstanceService"],
             ),
             Registration(

@@ -6,8 +6,6 @@ from stillpoint.disk.v1 import disk_pb2, participant_service_pb2, participant_se
 from svckit.calls import call, patience_seconds
 from svckit.saga import Run
 
-_CHECK_SECONDS = 2.0
-"""For what would only complete a refusal."""
 _TIMEOUT_SECONDS = 10.0
 
 
@@ -74,25 +72,6 @@ class Disks:
             disk_id=run.input["disk_id"],
         )
         call(self._stub.DetachDisk, request, timeout_seconds=_TIMEOUT_SECONDS)
-
-    def check_release(self, account_id: str, instance_id: str) -> None:
-        """Refuses as `release` would, and changes nothing; so do the two below."""
-        request = participant_service_pb2.ReleaseInstanceDisksRequest(
-            account_id=account_id, instance_id=instance_id, validate_only=True
-        )
-        call(self._stub.ReleaseInstanceDisks, request, timeout_seconds=_CHECK_SECONDS)
-
-    def check_attach(self, account_id: str, instance_id: str, disk_id: str) -> None:
-        request = participant_service_pb2.AttachDiskRequest(
-            account_id=account_id, instance_id=instance_id, disk_id=disk_id, validate_only=True
-        )
-        call(self._stub.AttachDisk, request, timeout_seconds=_CHECK_SECONDS)
-
-    def check_detach(self, account_id: str, instance_id: str, disk_id: str) -> None:
-        request = participant_service_pb2.DetachDiskRequest(
-            account_id=account_id, instance_id=instance_id, disk_id=disk_id, validate_only=True
-        )
-        call(self._stub.DetachDisk, request, timeout_seconds=_CHECK_SECONDS)
 
     def check_rollback(self, run: Run) -> None:
         """Refuses as `reserve_rollback` would, and changes nothing."""

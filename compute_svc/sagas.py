@@ -127,7 +127,7 @@ def _roll_back_disk(service: ComputeService, database: Database, disks: Disks) -
                     requires_good_standing=False,
                 )
         except Refusal as refusal:
-            refuse_with_disks(refusal, lambda: disks.check_rollback(run), domain=DOMAIN)
+            refuse_with_disks(refusal, disks.check_rollback, run, domain=DOMAIN)
 
     def release(run: Run) -> None:
         with database.write() as session:

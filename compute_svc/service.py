@@ -115,8 +115,9 @@ class ComputeService:
     def start_instance(self, session: Session, instance_id: str) -> Instance:
         instance = self.get_instance(session, instance_id)
         if not repository.start_free_instance(session, instance_id):
-            more = [RollbackIncomplete(instance_id)] if instance.rollback_incomplete else []
-            raise self._why_not(session, instance_id, STARTABLE, more)
+            if instance.rollback_incomplete:
+                raise RollbackIncomplete(instance_id)
+            raise self._why_not(session, instance_id, STARTABLE)
         return self.get_instance(session, instance_id)
 
     def stop_instance(self, session: Session, instance_id: str, *, no_charge: bool) -> Instance:
@@ -157,17 +158,11 @@ class ComputeService:
             raise self._why_not(session, instance_id, ATTACHABLE)
         return SagaStart(kind, instance_id, {"disk_id": disk_id})
 
-    def _why_not(
-        self,
-        session: Session,
-        instance_id: str,
-        allowed: Collection[InstanceState],
-        more: Sequence[Refusal] = (),
-    ) -> Refusal:
+    def _why_not(self, session: Session, instance_id: str, allowed: Collection[InstanceState]) -> Refusal:
         """The refusal after a conditional UPDATE found no row: every reason that holds now."""
         instance = self.get_instance(session, instance_id)
         try:
-            refuse_all([*_obstacles(instance, allowed), *more], DOMAIN)
+            refuse_all(_obstacles(instance, allowed), DOMAIN)
         except Refusal as refusal:
             return refusal
         # It was in the way a moment ago and is not any more.

@@ -1,12 +1,8 @@
 """The public RPCs of compute_svc: proto to use case and back. No SQL, no rules."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from compute_svc import convert, repository
-from compute_svc.clients import Disks
-from compute_svc.errors import DOMAIN
 from compute_svc.service import ComputeService
 from stillpoint.compute.v1 import (
     account_service_pb2,
@@ -18,31 +14,20 @@ from stillpoint.compute.v1 import (
 from svckit import paging, updates
 from svckit.caller import current_caller
 from svckit.database import Database
-from svckit.errors import Refusal
 from svckit.mutations import Mutations
 from svckit.narrowing import Narrowing
-from svckit.saga.refusals import refuse_with_disks
 from svckit.validation import Checks
 
 _MAX_DATA_DISKS = 64
-_OF_THE_INSTANCE = {"INSTANCE_STATE", "INSTANCE_BUSY", "PRECONDITIONS"}
-
-Answer = TypeVar("Answer")
 
 
 class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
     """stillpoint.compute.v1.InstanceService."""
 
     def __init__(
-        self,
-        service: ComputeService,
-        disks: Disks,
-        mutations: Mutations,
-        database: Database,
-        region: str,
+        self, service: ComputeService, mutations: Mutations, database: Database, region: str
     ) -> None:
         self._service = service
-        self._disks = disks
         self._mutations = mutations
         self._database = database
         self._region = region
@@ -162,15 +147,12 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
         with Checks() as check:
             check.request_id(request.request_id)
             check.resource_id("instance_id", request.instance_id)
-        mutation = self._mutations.saga(
+        return await self._mutations.saga(
             request,
             lambda session, operation_id: self._service.delete_instance(
                 session, operation_id, request.instance_id
             ),
             instance_service_pb2.DeleteInstanceResponse,
-        )
-        return await _asking_disks(
-            mutation, lambda: self._disks.check_release(current_caller().account_id, request.instance_id)
         )
 
     async def AttachDisk(
@@ -180,18 +162,12 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
             check.request_id(request.request_id)
             check.resource_id("instance_id", request.instance_id)
             check.resource_id("disk_id", request.disk_id)
-        mutation = self._mutations.saga(
+        return await self._mutations.saga(
             request,
             lambda session, operation_id: self._service.attach_disk(
                 session, operation_id, request.instance_id, request.disk_id
             ),
             instance_service_pb2.AttachDiskResponse,
-        )
-        return await _asking_disks(
-            mutation,
-            lambda: self._disks.check_attach(
-                current_caller().account_id, request.instance_id, request.disk_id
-            ),
         )
 
     async def DetachDisk(
@@ -201,18 +177,12 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
             check.request_id(request.request_id)
             check.resource_id("instance_id", request.instance_id)
             check.resource_id("disk_id", request.disk_id)
-        mutation = self._mutations.saga(
+        return await self._mutations.saga(
             request,
             lambda session, operation_id: self._service.detach_disk(
                 session, operation_id, request.instance_id, request.disk_id
             ),
             instance_service_pb2.DetachDiskResponse,
-        )
-        return await _asking_disks(
-            mutation,
-            lambda: self._disks.check_detach(
-                current_caller().account_id, request.instance_id, request.disk_id
-            ),
         )
 
     async def RollbackDisk(
@@ -230,16 +200,6 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
             ),
             instance_service_pb2.RollbackDiskResponse,
         )
-
-
-async def _asking_disks(mutation: Awaitable[Answer], ask: Callable[[], None]) -> Answer:
-    """What the instance refuses at once is told together with what the disks have against it."""
-    try:
-        return await mutation
-    except Refusal as refusal:
-        if refusal.domain == DOMAIN and refusal.reason in _OF_THE_INSTANCE:
-            await asyncio.to_thread(refuse_with_disks, refusal, ask, domain=DOMAIN)
-        raise
 
 
 class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):

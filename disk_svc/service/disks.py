@@ -157,29 +157,20 @@ class Disks:
         with self._realm.database.write() as session:
             disk_rows.remove_disks(session, disk_ids)
 
-    def check_release(self, account_id: str, instance_id: str) -> None:
-        """Refuses as `release_from_instance` would, and changes nothing; so do the two below."""
-        with self._realm.database.read() as session:
-            self._refuse_busy(self._disks_on(session, account_id, instance_id, lock=False))
-
-    def check_attach(self, account_id: str, disk_id: str) -> None:
-        with self._realm.database.read() as session:
-            disk = self.get(session, disk_id, account_id=account_id)
-        self._refuse_to_move(disk, Attachment.DETACHED, "")
-
-    def check_detach(self, account_id: str, instance_id: str, disk_id: str) -> None:
-        with self._realm.database.read() as session:
-            disk = self.get(session, disk_id, account_id=account_id)
-        self._refuse_to_move(disk, Attachment.MOUNTED, instance_id)
-
     def release_from_instance(
         self, key: str, operation_id: str, account_id: str, instance_id: str
     ) -> list[str]:
         """Delete the system disk and detach the data disks of an instance, or none; returns which were detached."""
         with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
             if barrier.enter(session, key):
-                disks = self._disks_on(session, account_id, instance_id, lock=True)
-                self._refuse_busy(disks)
+                disks = disk_rows.disks_of_instance(
+                    session,
+                    account_id=account_id,
+                    region=self._realm.region,
+                    instance_id=instance_id,
+                    lock=True,
+                )
+                refuse_all([DiskBusy(disk) for disk in disks if disk.task], DOMAIN)
                 system = [disk.id for disk in disks if disk.role == Role.SYSTEM]
                 disk_rows.set_task(session, system, Task.DELETING, operation_id)
                 data = [disk.id for disk in disks if disk.role == Role.DATA]
@@ -202,7 +193,13 @@ class Disks:
                 disk = self.get(session, disk_id, account_id=account_id, lock=True)
                 # The instance is leased, so that no other disk is attached to it meanwhile; were there one all the
                 # same, the unique index would let one of them have the device, and the other be tried again.
-                beside = self._disks_on(session, account_id, instance_id, lock=False)
+                beside = disk_rows.disks_of_instance(
+                    session,
+                    account_id=account_id,
+                    region=self._realm.region,
+                    instance_id=instance_id,
+                    lock=False,
+                )
                 self._move_idle(
                     session,
                     disk,
@@ -234,20 +231,7 @@ class Disks:
         there: tuple[Attachment, str],
         device: str,
     ) -> None:
-        self._refuse_to_move(disk, *here)
-        moved = disk_rows.move_idle_disk(session, disk.id, here=here, there=there, device=device)
-        assert moved  # the row is locked and was just looked at
-
-    def _disks_on(self, session: Session, account_id: str, instance_id: str, *, lock: bool) -> Sequence[Disk]:
-        return disk_rows.disks_of_instance(
-            session, account_id=account_id, region=self._realm.region, instance_id=instance_id, lock=lock
-        )
-
-    def _refuse_busy(self, disks: Sequence[Disk]) -> None:
-        refuse_all([DiskBusy(disk) for disk in disks if disk.task], DOMAIN)
-
-    def _refuse_to_move(self, disk: Disk, attachment: Attachment, instance_id: str) -> None:
-        """Unless it has this attachment, to this instance where one is named, and no task."""
+        attachment, instance_id = here
         refusals: list[Refusal] = []
         if disk.task:
             refusals.append(DiskBusy(disk))
@@ -255,6 +239,8 @@ class Disks:
             where = f" on instance {instance_id}" if instance_id else ""
             refusals.append(DiskInState(disk, f"{attachment}{where}"))
         refuse_all(refusals, DOMAIN)
+        moved = disk_rows.move_idle_disk(session, disk.id, here=here, there=there, device=device)
+        assert moved  # the row is locked and was just looked at
 
     # Rows and bytes of a new disk
 

@@ -43,7 +43,8 @@ def lease_instance(
     except Refusal as refusal:
         if refusal.reason == "INSTANCE_NOT_FOUND":
             raise
-        refuse_with_disks(refusal, lambda: disks.check_point(run), domain=DOMAIN)
+        refuse_with_disks(refusal, disks.check_point, run, domain=DOMAIN)
+        raise
     stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")
     return {"name": run.input["name"] or f"{instance_name[:_LONGEST_INSTANCE_NAME]}-{stamp}"}
 

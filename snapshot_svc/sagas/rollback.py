@@ -33,7 +33,8 @@ def lease_instance(instances: Instances, disks: Disks, run: Run, *, validate_onl
     try:
         instances.lease_for_rollback(run, validate_only=validate_only)
     except Refusal as refusal:
-        refuse_with_disks(refusal, lambda: disks.check_rollback(run), domain=DOMAIN)
+        refuse_with_disks(refusal, disks.check_rollback, run, domain=DOMAIN)
+        raise
 
 
 def definition(
