@@ -16,6 +16,7 @@ class Disks:
         self._stub = participant_service_pb2_grpc.ParticipantServiceStub(channel)
 
     def create(self, run: Run) -> None:
+        system_disk, *data_disks = run.input["disks"]
         request = participant_service_pb2.CreateInstanceDisksRequest(
             key=run.key("create_disks"),
             operation_id=run.id,
@@ -28,8 +29,12 @@ class Disks:
                     role=disk_pb2.Disk.Role.Value("ROLE_" + disk["role"]),
                     size_bytes=disk["size_bytes"],
                     source_snapshot_id=disk["source_snapshot_id"],
+                    request_field=field,
                 )
-                for disk in run.input["disks"]
+                for field, disk in [
+                    ("system_disk", system_disk),
+                    *((f"data_disks[{number}]", disk) for number, disk in enumerate(data_disks)),
+                ]
             ],
         )
         patience = patience_seconds(run.deadline, _TIMEOUT_SECONDS)

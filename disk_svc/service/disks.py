@@ -36,7 +36,9 @@ from svckit.mutations import SagaStart
 
 @dataclass(frozen=True, slots=True)
 class InstanceDisk:
-    """A disk to make, for an instance or alone; `size_bytes` 0 means the size of `source_snapshot_id`."""
+    """A disk to make, for an instance or alone; `size_bytes` 0 means the size of `source_snapshot_id`. `request_field` is
+    what asks for it, where a request asks for several.
+    """
 
     disk_id: str
     name: str
@@ -50,6 +52,7 @@ class InstanceDisk:
 class Disks:
     """Use cases on disks."""
 
+    request_field: str = ""
     def __init__(self, realm: Realm) -> None:
         self._realm = realm
 
@@ -270,14 +273,15 @@ class Disks:
                     "region": self._realm.region,
                     "role": disk.role,
                     "attachment": attachments[disk.role],
+        sizes = self._sizes_of(session, account_id, disks)
                     "instance_id": instance_id,
                     "device": SYSTEM_DEVICE if disk.role == Role.SYSTEM else next(free),
                     "task": Task.CREATING,
                     "task_operation_id": operation_id,
-                    "size_bytes": self._size_of(session, account_id, disk),
+                    "size_bytes": size_bytes,
                     "source_snapshot_id": disk.source_snapshot_id,
                 }
-                for disk in disks
+                for disk, size_bytes in zip(disks, sizes, strict=True)
             ],
         )
 
@@ -298,6 +302,18 @@ class Disks:
         )
         if snapshot is None:
             raise SnapshotNotFound(disk.source_snapshot_id)
+    def _sizes_of(self, session: Session, account_id: str, disks: Sequence[InstanceDisk]) -> list[int]:
+        """The new disks' sizes, or a refusal with what is wrong with the source of each."""
+        sizes: list[int] = []
+        refusals: list[Refusal] = []
+        for disk in disks:
+            try:
+                sizes.append(self._size_of(session, account_id, disk))
+            except Refusal as refusal:
+                refusals.append(refusal.about(disk.request_field) if disk.request_field else refusal)
+        refuse_all(refusals, DOMAIN)
+        return sizes
+
         if snapshot.state != SnapshotState.AVAILABLE:
             raise SnapshotInState(snapshot, SnapshotState.AVAILABLE)
         if disk.size_bytes and disk.size_bytes < snapshot.size_bytes:

@@ -84,6 +84,21 @@ class TestCreateInstanceDisks:
             inside.disk.CreateInstanceDisks(request)
         assert_no_disks(cloud, request)
 
+    def test_fails_when_several_are_refused_names_each_by_its_field_or_its_snapshot_and_makes_none(
+        self, cloud: Cloud, inside: Inside
+    ):
+        request = inside.disks_request(an_unknown_id("i"), data_disks=2)
+        unknown = [an_unknown_id("snap") for _ in range(2)]
+        request.disks[0].source_snapshot_id, request.disks[2].source_snapshot_id = unknown
+        request.disks[2].request_field = "data_disks[1]"
+        with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+            inside.disk.CreateInstanceDisks(request)
+        assert refusal.violations == [
+            ("SNAPSHOT_NOT_FOUND", f"snapshot/{unknown[0]}"),
+            ("SNAPSHOT_NOT_FOUND", "data_disks[1]"),
+        ]
+        assert_no_disks(cloud, request)
+
 
 class TestReleaseInstanceDisks:
     def test_the_same_key_again_has_one_effect_and_gets_the_same_answer(self, cloud: Cloud, inside: Inside):

@@ -172,8 +172,48 @@ class TestCreateInstance:
                 a_request(name=name, data_disks=[pb.NewDisk(source_snapshot_id=snapshot_id, size_bytes=MIB)])
             )
         assert refusal.metadata == {"snapshot_id": snapshot_id, "size_bytes": str(2 * MIB)}
-        assert refusal.fields
+        assert refusal.fields == ["data_disks[0].size_bytes"]
         assert not listed(cloud, name=name)
+
+    def test_fails_when_several_disks_have_sources_that_will_not_do_names_each_and_leaves_nothing(
+        self, cloud: Cloud, inside: Inside
+    ):
+        name, unknown = a_name("instance"), an_unknown_id("snap")
+        large = cloud.a_disk_snapshot(cloud.a_disk(size_bytes=2 * MIB))
+        with inside.snapshotting(cloud.an_instance().id) as point:
+            being_made = point.members[0].snapshot_id
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+                cloud.instances.CreateInstance(
+                    a_request(
+                        name=name,
+                        system_disk=pb.NewDisk(source_snapshot_id=unknown),
+                        data_disks=[
+                            pb.NewDisk(source_snapshot_id=large),
+                            pb.NewDisk(source_snapshot_id=large, size_bytes=MIB),
+                            pb.NewDisk(source_snapshot_id=being_made),
+                            pb.NewDisk(source_snapshot_id=unknown),
+                        ],
+                    )
+                )
+        assert refusal.violations == [
+            ("SNAPSHOT_NOT_FOUND", "system_disk"),
+            ("SIZE_TOO_SMALL", "data_disks[1]"),
+            ("SNAPSHOT_STATE", "data_disks[2]"),
+            ("SNAPSHOT_NOT_FOUND", "data_disks[3]"),
+        ]
+        assert all(snapshot_id in refusal.message for snapshot_id in (unknown, large, being_made))
+        assert not listed(cloud, name=name)
+
+    def test_fails_when_65_disks_are_smaller_than_their_source_and_names_each(self, cloud: Cloud):
+        small = pb.NewDisk(
+            source_snapshot_id=cloud.a_disk_snapshot(cloud.a_disk(size_bytes=2 * MIB)), size_bytes=MIB
+        )
+        with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+            cloud.instances.CreateInstance(a_request(system_disk=small, data_disks=[small] * 64))
+        assert refusal.violations == [
+            ("SIZE_TOO_SMALL", field)
+            for field in ("system_disk", *(f"data_disks[{number}]" for number in range(64)))
+        ]
 
 
 class TestGetInstance:
