@@ -81,7 +81,7 @@ def change_free_instance(
 
 
 def start_free_instance(session: Session, instance_id: str) -> bool:
-    """Start an instance that is stopped, that no operation holds, and no rollback of which ended half done."""
+    """Start an instance that is stopped, that no operation holds, and whose last rollback of all disks ended whole."""
     done = session.execute(
         sa.update(_INSTANCES)
         .where(

@@ -113,11 +113,9 @@ class ComputeService:
         return self.get_instance(session, instance_id)
 
     def start_instance(self, session: Session, instance_id: str) -> Instance:
-        instance = self.get_instance(session, instance_id)
+        self.get_instance(session, instance_id)
         if not repository.start_free_instance(session, instance_id):
-            if instance.rollback_incomplete:
-                raise RollbackIncomplete(instance_id)
-            raise self._why_not(session, instance_id, STARTABLE)
+            raise self._why_not(session, instance_id, STARTABLE, rolled_back_whole=True)
         return self.get_instance(session, instance_id)
 
     def stop_instance(self, session: Session, instance_id: str, *, no_charge: bool) -> Instance:
@@ -158,11 +156,21 @@ class ComputeService:
             raise self._why_not(session, instance_id, ATTACHABLE)
         return SagaStart(kind, instance_id, {"disk_id": disk_id})
 
-    def _why_not(self, session: Session, instance_id: str, allowed: Collection[InstanceState]) -> Refusal:
+    def _why_not(
+        self,
+        session: Session,
+        instance_id: str,
+        allowed: Collection[InstanceState],
+        *,
+        rolled_back_whole: bool = False,
+    ) -> Refusal:
         """The refusal after a conditional UPDATE found no row: every reason that holds now."""
         instance = self.get_instance(session, instance_id)
+        obstacles = _obstacles(instance, allowed)
+        if rolled_back_whole and instance.rollback_incomplete:
+            obstacles.append(RollbackIncomplete(instance_id))
         try:
-            refuse_all(_obstacles(instance, allowed), DOMAIN)
+            refuse_all(obstacles, DOMAIN)
         except Refusal as refusal:
             return refusal
         # It was in the way a moment ago and is not any more.

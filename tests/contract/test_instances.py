@@ -295,7 +295,7 @@ class TestStartInstance:
             cloud.start(machine.id)
         assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE"}
 
-    def test_fails_after_a_rollback_that_ended_half_done_until_one_ends_whole(
+    def test_fails_after_a_rollback_that_was_not_done_whole_until_one_ends_whole(
         self, cloud: Cloud, inside: Inside
     ):
         outcomes = participant_service_pb2.ReleaseInstanceRequest
@@ -308,6 +308,10 @@ class TestStartInstance:
         assert refusal.metadata == {"instance_id": machine.id}
         again = inside.lease_request(machine.id)
         inside.compute.LeaseInstance(again)
+        with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+            cloud.start(machine.id)
+        assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "ROLLBACK_INCOMPLETE"}
+        assert again.operation_id in refusal.message
         inside.compute.ReleaseInstance(release_of(again, outcomes.ROLLBACK_OUTCOME_COMPLETE))
         cloud.start(machine.id)
 
