@@ -6,7 +6,7 @@ from stillpoint.compute.v1 import instance_pb2, participant_service_pb2
 from stillpoint.compute.v1 import instance_service_pb2 as pb
 from stillpoint.disk.v1 import disk_pb2
 from stillpoint_cli.addresses import Service
-from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id
+from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, a_request_id, an_unknown_id
 from tests.contract.error_tables import COMPUTE, DISK
 from tests.contract.inside import Inside, release_of
 from tests.contract.refusals import invalid, refused
@@ -420,6 +420,36 @@ class TestDeleteInstance:
         ):
             cloud.delete_instance(machine.id)
         assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE"}
+
+    def test_fails_when_instance_and_disks_are_in_the_way_says_all_of_it_and_changes_nothing(
+        self, cloud: Cloud, inside: Inside
+    ):
+        machine = cloud.an_instance(data_disks=1)
+        request = pb.DeleteInstanceRequest(request_id=a_request_id(), instance_id=machine.id)
+        with inside.leased(machine.id) as operation_id, inside.snapshotting(machine.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+                cloud.instances.DeleteInstance(request)
+            instance = cloud.instance(machine.id)
+            assert (instance.state, instance.operation_id) == (State.STATE_RUNNING, operation_id)
+        assert sorted(refusal.violations) == sorted(
+            [
+                ("INSTANCE_BUSY", f"instance/{machine.id}"),
+                ("INSTANCE_STATE", f"instance/{machine.id}"),
+                *(("DISK_BUSY", f"disk/{disk_id}") for disk_id in machine.disk_ids),
+            ]
+        )
+        cloud.stop(machine.id)
+        assert cloud.instances.DeleteInstance(request).detached_disk_ids == machine.data_disk_ids
+
+    def test_fails_when_a_disk_has_a_task_and_an_instance_stopped_without_charge_is_so_again(
+        self, cloud: Cloud, inside: Inside
+    ):
+        machine = cloud.an_instance()
+        cloud.instances.StopInstance(pb.StopInstanceRequest(instance_id=machine.id, no_charge=True))
+        with inside.snapshotting(machine.id), refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+            cloud.delete_instance(machine.id)
+        instance = cloud.instance(machine.id)
+        assert (instance.state, instance.operation_id) == (State.STATE_STOPPED_NO_CHARGE, "")
 
     def test_fails_when_a_disk_has_a_task_and_the_instance_is_as_before(self, cloud: Cloud, inside: Inside):
         machine = cloud.an_instance(stopped=True)
