@@ -1,5 +1,7 @@
 """Rows to messages, and enum values to and from messages."""
 
+from collections.abc import Mapping
+
 from compute_svc.models import Instance
 from compute_svc.service import NewDisk
 from compute_svc.states import InstanceState, Standing
@@ -59,12 +61,12 @@ def lease(row: Instance) -> participant_service_pb2.Lease:
     )
 
 
-def rollback_incomplete(
+def rollback_outcome(
     outcome: "participant_service_pb2.ReleaseInstanceRequest.RollbackOutcome.ValueType",
-) -> bool | None:
-    """None when it says nothing: what an earlier rollback left stays."""
+) -> Mapping[str, bool]:
+    """What it changes of an instance; nothing when it says nothing: what an earlier rollback left stays."""
     outcomes = participant_service_pb2.ReleaseInstanceRequest
     return {
-        outcomes.ROLLBACK_OUTCOME_COMPLETE: False,
-        outcomes.ROLLBACK_OUTCOME_INCOMPLETE: True,
-    }.get(outcome)
+        outcomes.ROLLBACK_OUTCOME_COMPLETE: {"rollback_incomplete": False},
+        outcomes.ROLLBACK_OUTCOME_INCOMPLETE: {"rollback_incomplete": True},
+    }.get(outcome, {})

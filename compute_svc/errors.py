@@ -63,7 +63,10 @@ class RollbackIncomplete(ComputeRefusal):
     reason = "ROLLBACK_INCOMPLETE"
 
     def __init__(self, instance_id: str) -> None:
-        message = f"a rollback of instance {instance_id} ended half done; roll back again before starting it"
+        message = (
+            f"a rollback of instance {instance_id} could not be done whole; roll all members of a snapshot back before "
+            "starting it"
+        )
         super().__init__(
             message,
             metadata={"instance_id": instance_id},

@@ -29,7 +29,7 @@ class Instance(ComputeTable):
     lease_operation_id: Mapped[str] = mapped_column(index=True)
     lease_since: Mapped[datetime | None] = mapped_column(UtcDateTime)
     rollback_incomplete: Mapped[bool]
-    """A rollback ended half done: starting is refused until one ends whole."""
+    """A rollback could not be done whole: starting is refused until one ends whole."""
     system_disk_id: Mapped[str]
     create_time: Mapped[datetime] = mapped_column(UtcDateTime)
     update_time: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -54,7 +54,7 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
                 request.key,
                 request.operation_id,
                 request.instance_id,
-                rollback_incomplete=convert.rollback_incomplete(request.rollback_outcome),
+                **convert.rollback_outcome(request.rollback_outcome),
             )
         return participant_service_pb2.ReleaseInstanceResponse()
 

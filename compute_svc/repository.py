@@ -81,7 +81,7 @@ def change_free_instance(
 
 
 def start_free_instance(session: Session, instance_id: str) -> bool:
-    """Start an instance that is stopped, that no operation holds, and no rollback of which ended half done."""
+    """Start an instance that is stopped, that no operation holds, and whose last rollback of all disks ended whole."""
     done = session.execute(
         sa.update(_INSTANCES)
         .where(
@@ -114,14 +114,20 @@ def lease_free_instance(
     )
 
 
-def release_lease(session: Session, instance_id: str, operation_id: str, **values: Any) -> bool:
-    """End an operation's lease and change the instance with it; nothing happens when it does not hold it."""
-    done = session.execute(
+def change_leased_instance(session: Session, instance_id: str, operation_id: str, **values: Any) -> None:
+    """Change an instance that an operation holds; nothing happens when it does not hold it."""
+    session.execute(
         sa.update(_INSTANCES)
         .where(_INSTANCES.c.id == instance_id, _INSTANCES.c.lease_operation_id == operation_id)
-        .values(lease_operation_id="", lease_since=None, update_time=utc_now(), **values)
+        .values(update_time=utc_now(), **values)
     )
-    return rows_changed(done) == 1
+
+
+def release_lease(session: Session, instance_id: str, operation_id: str, **values: Any) -> None:
+    """End an operation's lease and change the instance with it."""
+    change_leased_instance(
+        session, instance_id, operation_id, lease_operation_id="", lease_since=None, **values
+    )
 
 
 def remove_instance(session: Session, instance_id: str) -> None:

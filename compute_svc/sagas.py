@@ -1,16 +1,18 @@
 """The sagas of compute_svc: what crosses to disk_svc, step by step.
 
-The instance is held by the operation from the transaction that accepts it (a disk's rollback: from its first step) until
-the commit that ends it, so nothing else touches it in between.
+The instance is held by the operation, from its first step (when it is being made: from the transaction that accepts it)
+until the commit that ends it, so nothing else touches it in between.
 """
+
+from collections.abc import Callable, Collection, Mapping
 
 from sqlalchemy.orm import Session
 
 from compute_svc import convert, repository
 from compute_svc.clients import Disks
-from compute_svc.errors import DOMAIN
+from compute_svc.errors import DOMAIN, InstanceNotFound
 from compute_svc.service import ComputeService
-from compute_svc.states import ROLLBACKABLE, InstanceState
+from compute_svc.states import ATTACHABLE, DELETABLE, ROLLBACKABLE, InstanceState
 from stillpoint.compute.v1 import instance_service_pb2
 from svckit.database import Database
 from svckit.errors import Refusal
@@ -23,11 +25,54 @@ def definitions(
 ) -> list[SagaDefinition]:
     return [
         _create_instance(service, disks, deadline_seconds),
-        _delete_instance(disks),
-        _attach_disk(service, disks),
-        _detach_disk(service, disks),
+        _delete_instance(service, database, disks),
+        _attach_disk(service, database, disks),
+        _detach_disk(service, database, disks),
         _roll_back_disk(service, database, disks),
     ]
+
+
+def _lease(
+    service: ComputeService,
+    database: Database,
+    allowed: Collection[InstanceState],
+    ask_disks: Callable[[Run], object],
+    record: Callable[[Session, Run], None] | None = None,
+) -> Step:
+    """Takes the lease, or refuses with everything that stands against it, on the disks too: to ask them is no call to make
+    in the transaction that admits the request.
+    """
+
+    def lease(run: Run) -> Mapping[str, str]:
+        try:
+            with database.write() as session:
+                instance = service.lease_instance(
+                    session,
+                    run.key("lease"),
+                    run.id,
+                    run.resource_id,
+                    account_id=run.account_id,
+                    allowed=allowed,
+                    requires_good_standing=False,
+                )
+        except InstanceNotFound:
+            raise
+        except Refusal as refusal:
+            refuse_with_disks(refusal, ask_disks, run, domain=DOMAIN)
+            raise
+        return {"state_before": instance.state}
+
+    def release(run: Run) -> None:
+        # Without the step's result nothing was recorded after it, so that the state is still what it was.
+        before = {"state": run.data["state_before"]} if run.data else {}
+        with database.write() as session:
+            service.release_instance(session, run.key("lease"), run.id, run.resource_id, **before)
+
+    return Step("lease", do=lease, undo=release, record=record)
+
+
+def _given_back(_session: Session, _run: Run, _refusal: Refusal) -> None:
+    """The undo of the lease has done it."""
 
 
 def _create_instance(service: ComputeService, disks: Disks, deadline_seconds: float) -> SagaDefinition:
@@ -52,7 +97,10 @@ def _create_instance(service: ComputeService, disks: Disks, deadline_seconds: fl
     )
 
 
-def _delete_instance(disks: Disks) -> SagaDefinition:
+def _delete_instance(service: ComputeService, database: Database, disks: Disks) -> SagaDefinition:
+    def record_lease(session: Session, run: Run) -> None:
+        repository.change_leased_instance(session, run.resource_id, run.id, state=InstanceState.DELETING)
+
     def record(session: Session, run: Run) -> None:
         repository.remove_instance(session, run.resource_id)
 
@@ -61,14 +109,14 @@ def _delete_instance(disks: Disks) -> SagaDefinition:
             operation_id=run.id, detached_disk_ids=run.data["detached_disk_ids"]
         )
 
-    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
-        repository.release_lease(session, run.resource_id, run.id, state=run.input["state_before"])
-
     return SagaDefinition(
         kind="delete_instance",
-        # No undo: the call is all or none, and its refusal is final, so that no earlier try of it takes effect later.
-        steps=(Step("release_disks", do=disks.release, record=record, answer=answer),),
-        failed=failed,
+        steps=(
+            _lease(service, database, DELETABLE, disks.check_release, record_lease),
+            # No undo: the call is all or none, and its refusal is final, so that no earlier try of it takes effect later.
+            Step("release_disks", do=disks.release, record=record, answer=answer),
+        ),
+        failed=_given_back,
     )
 
 
@@ -76,11 +124,7 @@ def _release(session: Session, run: Run) -> None:
     repository.release_lease(session, run.resource_id, run.id)
 
 
-def _release_refused(session: Session, run: Run, _refusal: Refusal) -> None:
-    repository.release_lease(session, run.resource_id, run.id)
-
-
-def _attach_disk(service: ComputeService, disks: Disks) -> SagaDefinition:
+def _attach_disk(service: ComputeService, database: Database, disks: Disks) -> SagaDefinition:
     def answer(session: Session, run: Run) -> instance_service_pb2.AttachDiskResponse:
         return instance_service_pb2.AttachDiskResponse(
             instance=convert.instance(service.get_instance(session, run.resource_id, run.account_id)),
@@ -89,12 +133,15 @@ def _attach_disk(service: ComputeService, disks: Disks) -> SagaDefinition:
 
     return SagaDefinition(
         kind="attach_disk",
-        steps=(Step("attach", do=disks.attach, record=_release, answer=answer),),
-        failed=_release_refused,
+        steps=(
+            _lease(service, database, ATTACHABLE, disks.check_attach),
+            Step("attach", do=disks.attach, record=_release, answer=answer),
+        ),
+        failed=_given_back,
     )
 
 
-def _detach_disk(service: ComputeService, disks: Disks) -> SagaDefinition:
+def _detach_disk(service: ComputeService, database: Database, disks: Disks) -> SagaDefinition:
     def answer(session: Session, run: Run) -> instance_service_pb2.DetachDiskResponse:
         return instance_service_pb2.DetachDiskResponse(
             instance=convert.instance(service.get_instance(session, run.resource_id, run.account_id)),
@@ -103,8 +150,11 @@ def _detach_disk(service: ComputeService, disks: Disks) -> SagaDefinition:
 
     return SagaDefinition(
         kind="detach_disk",
-        steps=(Step("detach", do=disks.detach, record=_release, answer=answer),),
-        failed=_release_refused,
+        steps=(
+            _lease(service, database, ATTACHABLE, disks.check_detach),
+            Step("detach", do=disks.detach, record=_release, answer=answer),
+        ),
+        failed=_given_back,
     )
 
 
@@ -114,42 +164,18 @@ def _roll_back_disk(service: ComputeService, database: Database, disks: Disks) -
     taken effect, and is tried until it is known.
     """
 
-    def lease(run: Run) -> None:
-        try:
-            with database.write() as session:
-                service.lease_instance(
-                    session,
-                    run.key("lease"),
-                    run.id,
-                    run.resource_id,
-                    account_id=run.account_id,
-                    allowed=ROLLBACKABLE,
-                    requires_good_standing=False,
-                )
-        except Refusal as refusal:
-            refuse_with_disks(refusal, disks.check_rollback, run, domain=DOMAIN)
-
-    def release(run: Run) -> None:
-        with database.write() as session:
-            service.release_instance(
-                session, run.key("lease"), run.id, run.resource_id, rollback_incomplete=None
-            )
-
     def answer(session: Session, run: Run) -> instance_service_pb2.RollbackDiskResponse:
         return instance_service_pb2.RollbackDiskResponse(
             instance=convert.instance(service.get_instance(session, run.resource_id, run.account_id)),
             operation_id=run.id,
         )
 
-    def failed(_session: Session, _run: Run, _refusal: Refusal) -> None:
-        """Its steps have given back what they took."""
-
     return SagaDefinition(
         kind="rollback_disk",
         steps=(
-            Step("lease", do=lease, undo=release),
+            _lease(service, database, ROLLBACKABLE, disks.check_rollback),
             Step("reserve", do=disks.reserve_rollback, undo=disks.withdraw_rollback),
             Step("apply", do=disks.apply_rollback, record=_release, answer=answer),
         ),
-        failed=failed,
+        failed=_given_back,
     )

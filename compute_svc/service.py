@@ -17,8 +17,6 @@ from compute_svc.errors import (
 )
 from compute_svc.models import Instance
 from compute_svc.states import (
-    ATTACHABLE,
-    DELETABLE,
     STARTABLE,
     STOPPABLE,
     InstanceState,
@@ -113,11 +111,9 @@ class ComputeService:
         return self.get_instance(session, instance_id)
 
     def start_instance(self, session: Session, instance_id: str) -> Instance:
-        instance = self.get_instance(session, instance_id)
+        self.get_instance(session, instance_id)
         if not repository.start_free_instance(session, instance_id):
-            if instance.rollback_incomplete:
-                raise RollbackIncomplete(instance_id)
-            raise self._why_not(session, instance_id, STARTABLE)
+            raise self._why_not(session, instance_id, STARTABLE, rolled_back_whole=True)
         return self.get_instance(session, instance_id)
 
     def stop_instance(self, session: Session, instance_id: str, *, no_charge: bool) -> Instance:
@@ -127,42 +123,42 @@ class ComputeService:
             raise self._why_not(session, instance_id, STOPPABLE)
         return self.get_instance(session, instance_id)
 
-    def delete_instance(self, session: Session, operation_id: str, instance_id: str) -> SagaStart:
-        instance = self.get_instance(session, instance_id)
-        if not repository.lease_free_instance(
-            session, instance_id, operation_id, allowed=DELETABLE, state=InstanceState.DELETING
-        ):
-            raise self._why_not(session, instance_id, DELETABLE)
-        return SagaStart("delete_instance", instance_id, {"state_before": instance.state})
+    # What follows changes nothing here: the saga takes the lease, and asks the disks too when it cannot.
 
-    def attach_disk(self, session: Session, operation_id: str, instance_id: str, disk_id: str) -> SagaStart:
-        return self._lease_for_disk(session, "attach_disk", operation_id, instance_id, disk_id)
+    def delete_instance(self, session: Session, instance_id: str) -> SagaStart:
+        self.get_instance(session, instance_id)
+        return SagaStart("delete_instance", instance_id, {})
 
-    def detach_disk(self, session: Session, operation_id: str, instance_id: str, disk_id: str) -> SagaStart:
-        return self._lease_for_disk(session, "detach_disk", operation_id, instance_id, disk_id)
+    def attach_disk(self, session: Session, instance_id: str, disk_id: str) -> SagaStart:
+        self.get_instance(session, instance_id)
+        return SagaStart("attach_disk", instance_id, {"disk_id": disk_id})
+
+    def detach_disk(self, session: Session, instance_id: str, disk_id: str) -> SagaStart:
+        self.get_instance(session, instance_id)
+        return SagaStart("detach_disk", instance_id, {"disk_id": disk_id})
 
     def roll_back_disk(self, session: Session, instance_id: str, disk_id: str, snapshot_id: str) -> SagaStart:
-        """The saga takes the lease: when it cannot, the disk is still asked, which is no call to make in here.
-
-        spec.md: "System Disk snapshots and Data Disk snapshots associated with an Instance Snapshot can be rolled back
+        """spec.md: "System Disk snapshots and Data Disk snapshots associated with an Instance Snapshot can be rolled back
         independently."
         """
         self.get_instance(session, instance_id)
         return SagaStart("rollback_disk", instance_id, {"disk_id": disk_id, "snapshot_id": snapshot_id})
 
-    def _lease_for_disk(
-        self, session: Session, kind: str, operation_id: str, instance_id: str, disk_id: str
-    ) -> SagaStart:
-        self.get_instance(session, instance_id)
-        if not repository.lease_free_instance(session, instance_id, operation_id, allowed=ATTACHABLE):
-            raise self._why_not(session, instance_id, ATTACHABLE)
-        return SagaStart(kind, instance_id, {"disk_id": disk_id})
-
-    def _why_not(self, session: Session, instance_id: str, allowed: Collection[InstanceState]) -> Refusal:
+    def _why_not(
+        self,
+        session: Session,
+        instance_id: str,
+        allowed: Collection[InstanceState],
+        *,
+        rolled_back_whole: bool = False,
+    ) -> Refusal:
         """The refusal after a conditional UPDATE found no row: every reason that holds now."""
         instance = self.get_instance(session, instance_id)
+        obstacles = _obstacles(instance, allowed)
+        if rolled_back_whole and instance.rollback_incomplete:
+            obstacles.append(RollbackIncomplete(instance_id))
         try:
-            refuse_all(_obstacles(instance, allowed), DOMAIN)
+            refuse_all(obstacles, DOMAIN)
         except Refusal as refusal:
             return refusal
         # It was in the way a moment ago and is not any more.
@@ -222,13 +218,11 @@ class ComputeService:
         key: str,
         operation_id: str,
         instance_id: str,
-        *,
-        rollback_incomplete: bool | None,
+        **changes: Any,
     ) -> None:
-        """Give the lease back, and refuse a LeaseInstance with `key` that comes after this."""
+        """Give the lease back and change the instance with it, and refuse a lease with `key` that comes after this."""
         barrier.withdraw(session, key)
-        outcome = {} if rollback_incomplete is None else {"rollback_incomplete": rollback_incomplete}
-        repository.release_lease(session, instance_id, operation_id, **outcome)
+        repository.release_lease(session, instance_id, operation_id, **changes)
 
 
 def _obstacles(instance: Instance, allowed: Collection[InstanceState]) -> list[Refusal]:

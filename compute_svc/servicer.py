@@ -149,9 +149,7 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
             check.resource_id("instance_id", request.instance_id)
         return await self._mutations.saga(
             request,
-            lambda session, operation_id: self._service.delete_instance(
-                session, operation_id, request.instance_id
-            ),
+            lambda session, _operation_id: self._service.delete_instance(session, request.instance_id),
             instance_service_pb2.DeleteInstanceResponse,
         )
 
@@ -164,8 +162,8 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
             check.resource_id("disk_id", request.disk_id)
         return await self._mutations.saga(
             request,
-            lambda session, operation_id: self._service.attach_disk(
-                session, operation_id, request.instance_id, request.disk_id
+            lambda session, _operation_id: self._service.attach_disk(
+                session, request.instance_id, request.disk_id
             ),
             instance_service_pb2.AttachDiskResponse,
         )
@@ -179,8 +177,8 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
             check.resource_id("disk_id", request.disk_id)
         return await self._mutations.saga(
             request,
-            lambda session, operation_id: self._service.detach_disk(
-                session, operation_id, request.instance_id, request.disk_id
+            lambda session, _operation_id: self._service.detach_disk(
+                session, request.instance_id, request.disk_id
             ),
             instance_service_pb2.DetachDiskResponse,
         )

@@ -130,6 +130,7 @@ def instance_disk(message: participant_service_pb2.InstanceDisk) -> InstanceDisk
         Role(disk_pb2.Disk.Role.Name(message.role).removeprefix("ROLE_")),
         message.size_bytes,
         message.source_snapshot_id,
+        request_field=message.request_field,
     )
 
 

@@ -160,6 +160,7 @@ class SizeTooSmall(DiskRefusal):
         super().__init__(
             message,
             metadata={"snapshot_id": snapshot.id, "size_bytes": str(snapshot.size_bytes)},
+            preconditions=[Violation(self.reason, f"snapshot/{snapshot.id}", message)],
             fields=[FieldProblem("size_bytes", f"is less than the snapshot's {snapshot.size_bytes}")],
         )
 

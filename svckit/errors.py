@@ -18,8 +18,8 @@ again, and the saga keeps its bytes until the client asks.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import grpc
 from google.protobuf.message import Message
@@ -36,7 +36,7 @@ _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that stands in the way: `type` is a reason, `subject` is like `disk/disk-01…`."""
+    """One thing that stands in the way: `type` is a reason, `subject` is like `disk/disk-01…`, or a field of the request."""
 
     type: str
     subject: str
@@ -85,6 +85,16 @@ class Refusal(Exception):
         self.quotas = tuple(quotas)
         self.fields = tuple(fields)
         self.retry_after_seconds = retry_after_seconds
+
+    def about(self, field: str) -> Self:
+        """Itself, said of one of several messages in a request: `field` names that."""
+        self.message = f"{field}: {self.message}"
+        self.args = (self.message,)
+        self.preconditions = tuple(
+            replace(violation, subject=field, description=self.message) for violation in self.preconditions
+        )
+        self.fields = tuple(replace(problem, field=f"{field}.{problem.field}") for problem in self.fields)
+        return self
 
     def to_status(self) -> status_pb2.Status:
         """The google.rpc.Status that a client sees. One that is too large loses the sentences on single violations; every

@@ -33,10 +33,17 @@ from svckit.errors import Refusal, refuse_all
 from svckit.ids import new_id
 from svckit.mutations import SagaStart
 
+Place = tuple[Attachment, str]
+"""Where a disk is: its attachment, and its instance's id."""
+
+_NOWHERE: Place = (Attachment.DETACHED, "")
+
 
 @dataclass(frozen=True, slots=True)
 class InstanceDisk:
-    """A disk to make, for an instance or alone; `size_bytes` 0 means the size of `source_snapshot_id`."""
+    """A disk to make, for an instance or alone; `size_bytes` 0 means the size of `source_snapshot_id`. `request_field` is
+    what asks for it, where a request asks for several.
+    """
 
     disk_id: str
     name: str
@@ -45,6 +52,7 @@ class InstanceDisk:
     source_snapshot_id: str
     description: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    request_field: str = ""
 
 
 class Disks:
@@ -157,20 +165,18 @@ class Disks:
         with self._realm.database.write() as session:
             disk_rows.remove_disks(session, disk_ids)
 
+    def check_release(self, account_id: str, instance_id: str) -> None:
+        """As `release_from_instance`, and changes nothing."""
+        with self._realm.database.read() as session:
+            self._idle_disks(session, account_id, instance_id, lock=False)
+
     def release_from_instance(
         self, key: str, operation_id: str, account_id: str, instance_id: str
     ) -> list[str]:
         """Delete the system disk and detach the data disks of an instance, or none; returns which were detached."""
         with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
             if barrier.enter(session, key):
-                disks = disk_rows.disks_of_instance(
-                    session,
-                    account_id=account_id,
-                    region=self._realm.region,
-                    instance_id=instance_id,
-                    lock=True,
-                )
-                refuse_all([DiskBusy(disk) for disk in disks if disk.task], DOMAIN)
+                disks = self._idle_disks(session, account_id, instance_id, lock=True)
                 system = [disk.id for disk in disks if disk.role == Role.SYSTEM]
                 disk_rows.set_task(session, system, Task.DELETING, operation_id)
                 data = [disk.id for disk in disks if disk.role == Role.DATA]
@@ -186,6 +192,21 @@ class Disks:
         with self._realm.database.write() as session:
             disk_rows.remove_disks(session, doomed)
         return detached
+
+    def _idle_disks(
+        self, session: Session, account_id: str, instance_id: str, *, lock: bool
+    ) -> Sequence[Disk]:
+        """The disks of an instance, none of which has a task."""
+        disks = disk_rows.disks_of_instance(
+            session, account_id=account_id, region=self._realm.region, instance_id=instance_id, lock=lock
+        )
+        refuse_all([DiskBusy(disk) for disk in disks if disk.task], DOMAIN)
+        return disks
+
+    def check_attach(self, account_id: str, disk_id: str) -> None:
+        """As `attach`, and changes nothing."""
+        with self._realm.database.read() as session:
+            _refuse_unless_idle(self.get(session, disk_id, account_id=account_id), here=_NOWHERE)
 
     def attach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
         with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
@@ -203,10 +224,16 @@ class Disks:
                 self._move_idle(
                     session,
                     disk,
-                    here=(Attachment.DETACHED, ""),
+                    here=_NOWHERE,
                     there=(Attachment.MOUNTED, instance_id),
                     device=next(data_devices(taken={each.device for each in beside})),
                 )
+
+    def check_detach(self, account_id: str, instance_id: str, disk_id: str) -> None:
+        """As `detach`, and changes nothing."""
+        with self._realm.database.read() as session:
+            disk = self.get(session, disk_id, account_id=account_id)
+            _refuse_unless_idle(disk, here=(Attachment.MOUNTED, instance_id))
 
     def detach(self, key: str, account_id: str, instance_id: str, disk_id: str) -> None:
         with barrier.refusal_is_final(self._realm.database, key), self._realm.database.write() as session:
@@ -215,7 +242,7 @@ class Disks:
                     session,
                     self.get(session, disk_id, account_id=account_id, lock=True),
                     here=(Attachment.MOUNTED, instance_id),
-                    there=(Attachment.DETACHED, ""),
+                    there=_NOWHERE,
                     device="",
                 )
         with self._realm.database.read() as session:
@@ -227,18 +254,11 @@ class Disks:
         session: Session,
         disk: Disk,
         *,
-        here: tuple[Attachment, str],
-        there: tuple[Attachment, str],
+        here: Place,
+        there: Place,
         device: str,
     ) -> None:
-        attachment, instance_id = here
-        refusals: list[Refusal] = []
-        if disk.task:
-            refusals.append(DiskBusy(disk))
-        if disk.attachment != attachment or (instance_id and not is_on(disk, instance_id)):
-            where = f" on instance {instance_id}" if instance_id else ""
-            refusals.append(DiskInState(disk, f"{attachment}{where}"))
-        refuse_all(refusals, DOMAIN)
+        _refuse_unless_idle(disk, here)
         moved = disk_rows.move_idle_disk(session, disk.id, here=here, there=there, device=device)
         assert moved  # the row is locked and was just looked at
 
@@ -253,6 +273,7 @@ class Disks:
         *,
         instance_id: str,
     ) -> None:
+        sizes = self._sizes_of(session, account_id, disks)
         attachments = {
             Role.SYSTEM: Attachment.RUNNING,
             Role.DATA: Attachment.MOUNTED if instance_id else Attachment.DETACHED,
@@ -274,12 +295,24 @@ class Disks:
                     "device": SYSTEM_DEVICE if disk.role == Role.SYSTEM else next(free),
                     "task": Task.CREATING,
                     "task_operation_id": operation_id,
-                    "size_bytes": self._size_of(session, account_id, disk),
+                    "size_bytes": size_bytes,
                     "source_snapshot_id": disk.source_snapshot_id,
                 }
-                for disk in disks
+                for disk, size_bytes in zip(disks, sizes, strict=True)
             ],
         )
+
+    def _sizes_of(self, session: Session, account_id: str, disks: Sequence[InstanceDisk]) -> list[int]:
+        """The new disks' sizes, or a refusal with what is wrong with the source of each."""
+        sizes: list[int] = []
+        refusals: list[Refusal] = []
+        for disk in disks:
+            try:
+                sizes.append(self._size_of(session, account_id, disk))
+            except Refusal as refusal:
+                refusals.append(refusal.about(disk.request_field) if disk.request_field else refusal)
+        refuse_all(refusals, DOMAIN)
+        return sizes
 
     def _size_of(self, session: Session, account_id: str, disk: InstanceDisk) -> int:
         """The new disk's size. Locks the source, so that it is not deleted between this look and the row that marks it
@@ -306,3 +339,14 @@ class Disks:
 
     def create_bytes(self, disk: Disk) -> None:
         self._realm.store.create_volume(disk.id, disk.size_bytes, disk.source_snapshot_id or None)
+
+
+def _refuse_unless_idle(disk: Disk, here: Place) -> None:
+    attachment, instance_id = here
+    refusals: list[Refusal] = []
+    if disk.task:
+        refusals.append(DiskBusy(disk))
+    if disk.attachment != attachment or (instance_id and not is_on(disk, instance_id)):
+        where = f" on instance {instance_id}" if instance_id else ""
+        refusals.append(DiskInState(disk, f"{attachment}{where}"))
+    refuse_all(refusals, DOMAIN)

@@ -68,17 +68,26 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
     def ReleaseInstanceDisks(
         self, request: pb.ReleaseInstanceDisksRequest, context: Any
     ) -> pb.ReleaseInstanceDisksResponse:
+        if request.validate_only:
+            self._disks.check_release(request.account_id, request.instance_id)
+            return pb.ReleaseInstanceDisksResponse()
         detached = self._disks.release_from_instance(
             request.key, request.operation_id, request.account_id, request.instance_id
         )
         return pb.ReleaseInstanceDisksResponse(detached_disk_ids=detached)
 
     def AttachDisk(self, request: pb.AttachDiskRequest, context: Any) -> pb.AttachDiskResponse:
-        self._disks.attach(request.key, request.account_id, request.instance_id, request.disk_id)
+        if request.validate_only:
+            self._disks.check_attach(request.account_id, request.disk_id)
+        else:
+            self._disks.attach(request.key, request.account_id, request.instance_id, request.disk_id)
         return pb.AttachDiskResponse()
 
     def DetachDisk(self, request: pb.DetachDiskRequest, context: Any) -> pb.DetachDiskResponse:
-        self._disks.detach(request.key, request.account_id, request.instance_id, request.disk_id)
+        if request.validate_only:
+            self._disks.check_detach(request.account_id, request.instance_id, request.disk_id)
+        else:
+            self._disks.detach(request.key, request.account_id, request.instance_id, request.disk_id)
         return pb.DetachDiskResponse()
 
     # Consistency points

@@ -4,7 +4,7 @@ import pytest
 
 from stillpoint.compute.v1 import instance_service_pb2 as pb
 from stillpoint.disk.v1 import disk_pb2
-from tests.contract.cloud import Cloud, an_unknown_id
+from tests.contract.cloud import Cloud, a_request_id, an_unknown_id
 from tests.contract.error_tables import COMPUTE, DISK
 from tests.contract.inside import Inside
 from tests.contract.refusals import invalid, refused
@@ -78,6 +78,42 @@ class TestAttachDisk:
             cloud.attach(here.id, elsewhere.data_disk_ids[0])
         assert {kind for kind, _ in refusal.violations} == {"DISK_BUSY", "DISK_STATE"}
 
+    def test_fails_when_instance_and_disk_are_in_the_way_says_all_of_it_and_changes_nothing(
+        self, cloud: Cloud, inside: Inside
+    ):
+        here, elsewhere = cloud.an_instance(), cloud.an_instance(data_disks=1)
+        [disk_id] = elsewhere.data_disk_ids
+        with inside.leased(here.id) as operation_id, inside.snapshotting(elsewhere.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+                cloud.attach(here.id, disk_id)
+            assert cloud.instance(here.id).operation_id == operation_id
+        assert sorted(refusal.violations) == sorted(
+            [
+                ("INSTANCE_BUSY", f"instance/{here.id}"),
+                ("DISK_BUSY", f"disk/{disk_id}"),
+                ("DISK_STATE", f"disk/{disk_id}"),
+            ]
+        )
+        assert cloud.disk(disk_id).instance_id == elsewhere.id
+
+    def test_fails_when_the_instance_is_held_and_the_disk_not_there_and_says_both_until_neither_holds(
+        self, cloud: Cloud, inside: Inside
+    ):
+        machine, unknown = cloud.an_instance(), an_unknown_id("disk")
+        with inside.leased(machine.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+                cloud.attach(machine.id, unknown)
+        assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "DISK_NOT_FOUND"}
+        cloud.attach(machine.id, cloud.a_disk())
+
+    def test_once_refused_the_same_request_may_be_tried_again(self, cloud: Cloud, inside: Inside):
+        machine, disk_id = cloud.an_instance(), cloud.a_disk()
+        request = pb.AttachDiskRequest(request_id=a_request_id(), instance_id=machine.id, disk_id=disk_id)
+        with inside.leased(machine.id), refused("FAILED_PRECONDITION", "INSTANCE_BUSY", COMPUTE):
+            cloud.instances.AttachDisk(request)
+        assert not cloud.instances.AttachDisk(request).instance.operation_id
+        assert cloud.disk(disk_id).instance_id == machine.id
+
     def test_fails_when_the_ids_are_malformed(self, cloud: Cloud):
         with invalid("instance_id", "disk_id"):
             cloud.attach("", "A disk")
@@ -146,6 +182,24 @@ class TestDetachDisk:
         ):
             cloud.detach(here.id, elsewhere.data_disk_ids[0])
         assert {kind for kind, _ in refusal.violations} == {"DISK_BUSY", "DISK_STATE"}
+
+    def test_fails_when_instance_and_disk_are_in_the_way_says_all_of_it_and_changes_nothing(
+        self, cloud: Cloud, inside: Inside
+    ):
+        here, elsewhere = cloud.an_instance(), cloud.an_instance(data_disks=1)
+        [disk_id] = elsewhere.data_disk_ids
+        with inside.leased(here.id) as operation_id, inside.snapshotting(elsewhere.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+                cloud.detach(here.id, disk_id)
+            assert cloud.instance(here.id).operation_id == operation_id
+        assert sorted(refusal.violations) == sorted(
+            [
+                ("INSTANCE_BUSY", f"instance/{here.id}"),
+                ("DISK_BUSY", f"disk/{disk_id}"),
+                ("DISK_STATE", f"disk/{disk_id}"),
+            ]
+        )
+        assert cloud.disk(disk_id).instance_id == elsewhere.id
 
     def test_fails_when_the_ids_are_empty(self, cloud: Cloud):
         with invalid("instance_id", "disk_id"):

@@ -84,6 +84,21 @@ class TestCreateInstanceDisks:
             inside.disk.CreateInstanceDisks(request)
         assert_no_disks(cloud, request)
 
+    def test_fails_when_several_are_refused_names_each_by_its_field_or_its_snapshot_and_makes_none(
+        self, cloud: Cloud, inside: Inside
+    ):
+        request = inside.disks_request(an_unknown_id("i"), data_disks=2)
+        unknown = [an_unknown_id("snap") for _ in range(2)]
+        request.disks[0].source_snapshot_id, request.disks[2].source_snapshot_id = unknown
+        request.disks[2].request_field = "data_disks[1]"
+        with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+            inside.disk.CreateInstanceDisks(request)
+        assert refusal.violations == [
+            ("SNAPSHOT_NOT_FOUND", f"snapshot/{unknown[0]}"),
+            ("SNAPSHOT_NOT_FOUND", "data_disks[1]"),
+        ]
+        assert_no_disks(cloud, request)
+
 
 class TestReleaseInstanceDisks:
     def test_the_same_key_again_has_one_effect_and_gets_the_same_answer(self, cloud: Cloud, inside: Inside):
@@ -125,6 +140,20 @@ class TestReleaseInstanceDisks:
                 inside.disk.ReleaseInstanceDisks(inside.release_request(machine.id))
         assert len(refusal.violations) == 2
 
+    def test_validated_only_it_is_refused_as_it_would_be_and_changes_nothing(
+        self, cloud: Cloud, inside: Inside
+    ):
+        machine = cloud.an_instance(data_disks=1)
+        request = inside.release_request(machine.id)
+        request.validate_only = True
+        with inside.snapshotting(machine.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK):
+                inside.disk.ReleaseInstanceDisks(request)
+        assert not inside.disk.ReleaseInstanceDisks(request).detached_disk_ids
+        assert [cloud.disk(disk_id).instance_id for disk_id in machine.disk_ids] == [machine.id] * 2
+        request.validate_only = False
+        assert inside.disk.ReleaseInstanceDisks(request).detached_disk_ids == machine.data_disk_ids
+
 
 class TestAttachDisk:
     def test_the_same_key_again_has_one_effect(self, cloud: Cloud, inside: Inside):
@@ -159,8 +188,39 @@ class TestAttachDisk:
             with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
                 inside.disk.AttachDisk(inside.attach_request(an_unknown_id("i"), disk_id))
 
+    def test_validated_only_it_is_refused_as_it_would_be_and_changes_nothing(
+        self, cloud: Cloud, inside: Inside
+    ):
+        disk_id = cloud.a_disk()
+        request = inside.attach_request(an_unknown_id("i"), disk_id)
+        request.validate_only = True
+        with inside.rolling_back((disk_id, cloud.a_disk_snapshot(disk_id))):
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+                inside.disk.AttachDisk(request)
+        inside.disk.AttachDisk(request)
+        assert cloud.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
+        request.validate_only = False
+        inside.disk.AttachDisk(request)
+        assert cloud.disk(disk_id).instance_id == request.instance_id
+
 
 class TestDetachDisk:
+    def test_validated_only_it_is_refused_as_it_would_be_and_changes_nothing(
+        self, cloud: Cloud, inside: Inside
+    ):
+        machine = cloud.an_instance(data_disks=1)
+        [disk_id] = machine.data_disk_ids
+        request = inside.detach_request(machine.id, disk_id)
+        request.validate_only = True
+        with inside.snapshotting(machine.id):
+            with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+                inside.disk.DetachDisk(request)
+        inside.disk.DetachDisk(request)
+        assert cloud.disk(disk_id).instance_id == machine.id
+        request.validate_only = False
+        inside.disk.DetachDisk(request)
+        assert cloud.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
+
     def test_once_refused_an_earlier_try_that_comes_late_has_no_effect(self, cloud: Cloud, inside: Inside):
         machine = cloud.an_instance(data_disks=1)
         [disk_id] = machine.data_disk_ids

@@ -36,6 +36,11 @@ def instances_named(troubled: TroubledCloud, name: str) -> list[instance_pb2.Ins
     return list(troubled.instances.ListInstances(request).instances)
 
 
+def disks_on(troubled: TroubledCloud, instance_id: str) -> list[disk_pb2.Disk]:
+    chosen = disk_service_pb2.ListDisksRequest.Filter(instance_id=instance_id)
+    return list(troubled.disks.ListDisks(disk_service_pb2.ListDisksRequest(filter=chosen)).disks)
+
+
 class TestWhenTheBlockStoreIsFull:
     def test_create_disk_fails(self, troubled: TroubledCloud):
         with troubled.store_fails("create_volume", "full"), refused("RESOURCE_EXHAUSTED", "STORE_FULL", DISK):
@@ -349,9 +354,11 @@ class TestWhileAnInstanceSnapshotIsRolledBackTo:
     def test_the_instance_is_held_and_its_disks_are_neither_read_nor_written(self, troubled: TroubledCloud):
         with rolling_back(troubled) as (machine, _, operation_id):
             assert troubled.instance(machine.id).operation_id == operation_id
-            for change in (troubled.start, troubled.delete_instance):
-                with refused("FAILED_PRECONDITION", "INSTANCE_BUSY", COMPUTE):
-                    change(machine.id)
+            with refused("FAILED_PRECONDITION", "INSTANCE_BUSY", COMPUTE):
+                troubled.start(machine.id)
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+                troubled.delete_instance(machine.id)
+            assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "DISK_BUSY"}
             disk = troubled.disk(machine.data_disk_ids[0])
             assert (disk.state, disk.operation_id) == (disk_pb2.Disk.STATE_ROLLING_BACK, operation_id)
             with refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
@@ -398,16 +405,17 @@ def test_an_instance_that_is_being_made_takes_no_other_operation(troubled: Troub
         call = troubled.instances.CreateInstance.future(request)
         [instance] = eventually(lambda: instances_named(troubled, name))
         assert instance.state == instance_pb2.Instance.STATE_CREATING
-        for change, arguments in (
-            (troubled.start, [instance.id]),
-            (troubled.stop, [instance.id]),
-            (troubled.delete_instance, [instance.id]),
-            (troubled.attach, [instance.id, disk_id]),
-            (troubled.detach, [instance.id, disk_id]),
+        eventually(lambda: disks_on(troubled, instance.id))
+        for change, arguments, on_disks in (
+            (troubled.start, [instance.id], set()),
+            (troubled.stop, [instance.id], set()),
+            (troubled.delete_instance, [instance.id], {"DISK_BUSY"}),
+            (troubled.attach, [instance.id, disk_id], set()),
+            (troubled.detach, [instance.id, disk_id], {"DISK_STATE"}),
         ):
             with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
                 change(*arguments)
-            assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE"}
+            assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE"} | on_disks
         with refused("FAILED_PRECONDITION", "PRECONDITIONS", SNAPSHOT) as refusal:
             create_whole(troubled, instance.id)
         assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE", "DISK_BUSY"}

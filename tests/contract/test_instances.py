@@ -6,7 +6,7 @@ from stillpoint.compute.v1 import instance_pb2, participant_service_pb2
 from stillpoint.compute.v1 import instance_service_pb2 as pb
 from stillpoint.disk.v1 import disk_pb2
 from stillpoint_cli.addresses import Service
-from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id
+from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, a_request_id, an_unknown_id
 from tests.contract.error_tables import COMPUTE, DISK
 from tests.contract.inside import Inside, release_of
 from tests.contract.refusals import invalid, refused
@@ -172,8 +172,48 @@ class TestCreateInstance:
                 a_request(name=name, data_disks=[pb.NewDisk(source_snapshot_id=snapshot_id, size_bytes=MIB)])
             )
         assert refusal.metadata == {"snapshot_id": snapshot_id, "size_bytes": str(2 * MIB)}
-        assert refusal.fields
+        assert refusal.fields == ["data_disks[0].size_bytes"]
         assert not listed(cloud, name=name)
+
+    def test_fails_when_several_disks_have_sources_that_will_not_do_names_each_and_leaves_nothing(
+        self, cloud: Cloud, inside: Inside
+    ):
+        name, unknown = a_name("instance"), an_unknown_id("snap")
+        large = cloud.a_disk_snapshot(cloud.a_disk(size_bytes=2 * MIB))
+        with inside.snapshotting(cloud.an_instance().id) as point:
+            being_made = point.members[0].snapshot_id
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+                cloud.instances.CreateInstance(
+                    a_request(
+                        name=name,
+                        system_disk=pb.NewDisk(source_snapshot_id=unknown),
+                        data_disks=[
+                            pb.NewDisk(source_snapshot_id=large),
+                            pb.NewDisk(source_snapshot_id=large, size_bytes=MIB),
+                            pb.NewDisk(source_snapshot_id=being_made),
+                            pb.NewDisk(source_snapshot_id=unknown),
+                        ],
+                    )
+                )
+        assert refusal.violations == [
+            ("SNAPSHOT_NOT_FOUND", "system_disk"),
+            ("SIZE_TOO_SMALL", "data_disks[1]"),
+            ("SNAPSHOT_STATE", "data_disks[2]"),
+            ("SNAPSHOT_NOT_FOUND", "data_disks[3]"),
+        ]
+        assert all(snapshot_id in refusal.message for snapshot_id in (unknown, large, being_made))
+        assert not listed(cloud, name=name)
+
+    def test_fails_when_65_disks_are_smaller_than_their_source_and_names_each(self, cloud: Cloud):
+        small = pb.NewDisk(
+            source_snapshot_id=cloud.a_disk_snapshot(cloud.a_disk(size_bytes=2 * MIB)), size_bytes=MIB
+        )
+        with refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal:
+            cloud.instances.CreateInstance(a_request(system_disk=small, data_disks=[small] * 64))
+        assert refusal.violations == [
+            ("SIZE_TOO_SMALL", field)
+            for field in ("system_disk", *(f"data_disks[{number}]" for number in range(64)))
+        ]
 
 
 class TestGetInstance:
@@ -255,7 +295,7 @@ class TestStartInstance:
             cloud.start(machine.id)
         assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE"}
 
-    def test_fails_after_a_rollback_that_ended_half_done_until_one_ends_whole(
+    def test_fails_after_a_rollback_that_was_not_done_whole_until_one_ends_whole(
         self, cloud: Cloud, inside: Inside
     ):
         outcomes = participant_service_pb2.ReleaseInstanceRequest
@@ -268,6 +308,10 @@ class TestStartInstance:
         assert refusal.metadata == {"instance_id": machine.id}
         again = inside.lease_request(machine.id)
         inside.compute.LeaseInstance(again)
+        with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+            cloud.start(machine.id)
+        assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "ROLLBACK_INCOMPLETE"}
+        assert again.operation_id in refusal.message
         inside.compute.ReleaseInstance(release_of(again, outcomes.ROLLBACK_OUTCOME_COMPLETE))
         cloud.start(machine.id)
 
@@ -376,6 +420,36 @@ class TestDeleteInstance:
         ):
             cloud.delete_instance(machine.id)
         assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE"}
+
+    def test_fails_when_instance_and_disks_are_in_the_way_says_all_of_it_and_changes_nothing(
+        self, cloud: Cloud, inside: Inside
+    ):
+        machine = cloud.an_instance(data_disks=1)
+        request = pb.DeleteInstanceRequest(request_id=a_request_id(), instance_id=machine.id)
+        with inside.leased(machine.id) as operation_id, inside.snapshotting(machine.id):
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+                cloud.instances.DeleteInstance(request)
+            instance = cloud.instance(machine.id)
+            assert (instance.state, instance.operation_id) == (State.STATE_RUNNING, operation_id)
+        assert sorted(refusal.violations) == sorted(
+            [
+                ("INSTANCE_BUSY", f"instance/{machine.id}"),
+                ("INSTANCE_STATE", f"instance/{machine.id}"),
+                *(("DISK_BUSY", f"disk/{disk_id}") for disk_id in machine.disk_ids),
+            ]
+        )
+        cloud.stop(machine.id)
+        assert cloud.instances.DeleteInstance(request).detached_disk_ids == machine.data_disk_ids
+
+    def test_fails_when_a_disk_has_a_task_and_an_instance_stopped_without_charge_is_so_again(
+        self, cloud: Cloud, inside: Inside
+    ):
+        machine = cloud.an_instance()
+        cloud.instances.StopInstance(pb.StopInstanceRequest(instance_id=machine.id, no_charge=True))
+        with inside.snapshotting(machine.id), refused("FAILED_PRECONDITION", "DISK_BUSY", DISK):
+            cloud.delete_instance(machine.id)
+        instance = cloud.instance(machine.id)
+        assert (instance.state, instance.operation_id) == (State.STATE_STOPPED_NO_CHARGE, "")
 
     def test_fails_when_a_disk_has_a_task_and_the_instance_is_as_before(self, cloud: Cloud, inside: Inside):
         machine = cloud.an_instance(stopped=True)

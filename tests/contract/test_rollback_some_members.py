@@ -189,7 +189,7 @@ def assert_does_not_start(troubled: TroubledCloud, machine: Machine) -> None:
         troubled.start(machine.id)
 
 
-class TestAfterARollbackThatEndedHalfDone:
+class TestAfterARollbackThatWasNotDoneWhole:
     @pytest.mark.parametrize("only", [None, 1], ids=["of all members", "of some members"])
     def test_some_members_go_back_but_only_all_of_them_let_the_instance_start(
         self, troubled: TroubledCloud, only: int | None
