@@ -15,7 +15,7 @@ from stillpoint.compute.v1.instance_pb2 import Instance
 from stillpoint.compute.v1.instance_service_pb2 import ListInstancesRequest
 from stillpoint.disk.v1.disk_pb2 import Disk
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import CreateInstanceSnapshotRequest
-from stillpoint_cli.commands.disk import by_device, list_disks, print_disks
+from stillpoint_cli.commands.disk_views import by_device, list_disks, print_disks
 from stillpoint_cli.connections import Connections
 from stillpoint_cli.errors import obstacles_of, reason_of
 from stillpoint_cli.output import (

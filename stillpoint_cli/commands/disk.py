@@ -1,14 +1,12 @@
 """`stillpoint disk`: disks, their bytes, and snapshots of one disk."""
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.text import Text
 
 from stillpoint.compute.v1 import instance_service_pb2
-from stillpoint.disk.v1.disk_pb2 import Disk, SnapshotQuota
+from stillpoint.disk.v1.disk_pb2 import Disk
 from stillpoint.disk.v1.disk_service_pb2 import (
     CreateDiskRequest,
     DeleteDiskRequest,
@@ -24,6 +22,7 @@ from stillpoint_cli.asking import YesOption, ask
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.commands.disk_rollback import refuse_rollback
 from stillpoint_cli.commands.disk_snapshot import print_disk_snapshot
+from stillpoint_cli.commands.disk_views import DISK_COLUMNS, print_disk, walk_disks
 from stillpoint_cli.commands.instance_snapshot import take_snapshot
 from stillpoint_cli.connections import Connections, new_request_id
 from stillpoint_cli.describing import (
@@ -39,7 +38,6 @@ from stillpoint_cli.describing import (
     SinceOption,
     WithLabelOption,
     change,
-    described,
     label_map,
     narrowed,
     one_of,
@@ -47,21 +45,16 @@ from stillpoint_cli.describing import (
 from stillpoint_cli.following import WaitOption, wait_for
 from stillpoint_cli.keeping import KeepOption
 from stillpoint_cli.output import (
-    Columns,
     JsonOption,
     LimitOption,
-    enum_name,
-    make_table,
     print_card,
     print_json,
     print_list,
     printable,
-    stdout,
-    styled,
 )
-from stillpoint_cli.paging import MOST_PER_PAGE, each, page_size
+from stillpoint_cli.paging import page_size
 from stillpoint_cli.transfer import export_file, import_file
-from stillpoint_cli.values import format_in_full, format_size, format_time, parse_size
+from stillpoint_cli.values import format_in_full, parse_size
 
 app = make_app(
     "Disks. They are attached and detached with `stillpoint instance`.",
@@ -111,7 +104,7 @@ def create(
             labels=label_map(label),
         )
     )
-    print_json(response) if as_json else _print_disk(response.disk)
+    print_json(response) if as_json else print_disk(response.disk)
 
 
 @app.command("list")
@@ -143,15 +136,17 @@ def list_(
         since=since,
         before=before,
     )
-    disks = _walk(Connections.of(context), wanted, page_size(limit))
-    print_list(disks, _COLUMNS, limit=limit, as_json=as_json, nothing="No disks.", to_json=lambda disk: disk)
+    disks = walk_disks(Connections.of(context), wanted, page_size(limit))
+    print_list(
+        disks, DISK_COLUMNS, limit=limit, as_json=as_json, nothing="No disks.", to_json=lambda disk: disk
+    )
 
 
 @app.command()
 def show(context: typer.Context, disk: DiskArgument, as_json: JsonOption = False) -> None:
     """Show a disk."""
     found = Connections.of(context).disks.GetDisk(GetDiskRequest(disk_id=disk)).disk
-    print_json(found) if as_json else _print_disk(found)
+    print_json(found) if as_json else print_disk(found)
 
 
 @app.command()
@@ -171,7 +166,7 @@ def update(
     response = Connections.of(context).disks.UpdateDisk(
         UpdateDiskRequest(request_id=new_request_id(), disk=changed, update_mask=mask)
     )
-    print_json(response) if as_json else _print_disk(response.disk)
+    print_json(response) if as_json else print_disk(response.disk)
 
 
 @app.command()
@@ -192,7 +187,7 @@ def resize(
     response = Connections.of(context).disks.ResizeDisk(
         ResizeDiskRequest(request_id=new_request_id(), disk_id=disk, size_bytes=size)
     )
-    print_json(response) if as_json else _print_disk(response.disk)
+    print_json(response) if as_json else print_disk(response.disk)
 
 
 @app.command()
@@ -222,7 +217,7 @@ def rollback(
     response = connections.disks.RollbackDisk(
         RollbackDiskRequest(request_id=new_request_id(), disk_id=disk, snapshot_id=snapshot)
     )
-    print_json(response) if as_json else _print_disk(response.disk)
+    print_json(response) if as_json else print_disk(response.disk)
 
 
 def _roll_back_on_instance(connections: Connections, disk: Disk, snapshot: str, *, as_json: bool) -> None:
@@ -234,7 +229,7 @@ def _roll_back_on_instance(connections: Connections, disk: Disk, snapshot: str, 
     if as_json:
         print_json(response)
     else:
-        _print_disk(connections.disks.GetDisk(GetDiskRequest(disk_id=disk.id)).disk)
+        print_disk(connections.disks.GetDisk(GetDiskRequest(disk_id=disk.id)).disk)
 
 
 @app.command()
@@ -351,72 +346,3 @@ def export(
     print_json({"source_id": source, **result.as_dict()}) if as_json else print(
         result.describe("read from", source)
     )
-
-
-def list_disks(connections: Connections, *, instance_id: str) -> Iterator[Disk]:
-    return _walk(connections, ListDisksRequest.Filter(instance_id=instance_id), MOST_PER_PAGE)
-
-
-def _walk(connections: Connections, wanted: ListDisksRequest.Filter, per_page: int) -> Iterator[Disk]:
-    return each(
-        lambda token: connections.disks.ListDisks(
-            ListDisksRequest(filter=wanted, page_size=per_page, page_token=token)
-        ),
-        lambda page: page.disks,
-    )
-
-
-def by_device(disks: Iterable[Disk]) -> list[Disk]:
-    """The disks of one instance in the order in which it sees them: vdz before vdaa."""
-    return sorted(disks, key=lambda disk: (len(disk.device), disk.device))
-
-
-def print_disks(disks: Iterable[Disk]) -> None:
-    """The disks of one instance, of which there are few."""
-    stdout().print(make_table(disks, {name: make for name, make in _COLUMNS.items() if name != "INSTANCE"}))
-
-
-def _print_disk(disk: Disk) -> None:
-    print_card(
-        disk.name,
-        {
-            "id": disk.id,
-            "role": _role(disk),
-            "state": disk_state(disk),
-            "size": format_size(disk.size_bytes),
-            "instance": disk.instance_id,
-            "device": disk.device,
-            "held by": disk.operation_id,
-            "made from": disk.source_snapshot_id,
-            "manual snapshots": _quota(disk.manual_snapshots),
-            "automatic snapshots": _quota(disk.automatic_snapshots),
-            "region": disk.region,
-            "created": format_time(disk.create_time),
-            **described(disk),
-        },
-    )
-
-
-def disk_state(disk: Disk) -> Text:
-    return styled(enum_name(Disk.State.Name, disk.state, "STATE_"))
-
-
-def _role(disk: Disk) -> str:
-    return enum_name(Disk.Role.Name, disk.role, "ROLE_").lower()
-
-
-def _quota(quota: SnapshotQuota) -> str:
-    return f"{quota.used} of {quota.limit}"
-
-
-_COLUMNS: Columns[Disk] = {
-    "ID": lambda disk: disk.id,
-    "NAME": lambda disk: disk.name,
-    "ROLE": _role,
-    "DEVICE": lambda disk: disk.device,
-    "STATE": disk_state,
-    "SIZE": lambda disk: format_size(disk.size_bytes),
-    "INSTANCE": lambda disk: disk.instance_id,
-    "SNAPSHOTS": lambda disk: str(disk.manual_snapshots.used + disk.automatic_snapshots.used),
-    "CREATED": lambda disk: format_time(disk.create_time),
-}

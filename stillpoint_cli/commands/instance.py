@@ -22,7 +22,7 @@ from stillpoint.compute.v1.instance_service_pb2 import (
 )
 from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot
 from stillpoint_cli.commands import make_app
-from stillpoint_cli.commands.disk import by_device, list_disks, print_disks
+from stillpoint_cli.commands.disk_views import by_device, list_disks, print_disks
 from stillpoint_cli.commands.instance_snapshot import get_snapshot
 from stillpoint_cli.connections import Connections, new_request_id
 from stillpoint_cli.describing import (

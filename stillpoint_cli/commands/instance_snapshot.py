@@ -16,6 +16,7 @@ from stillpoint_cli.following import wait_for
 from stillpoint_cli.output import Columns, enum_name, make_table, print_card, print_json, say, stdout, styled
 from stillpoint_cli.values import format_size, format_time
 
+SnapshotArgument = Annotated[str, typer.Argument(metavar="ID", help="The instance snapshot's id, isnap-….")]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Only say what would be done, or everything that stands in the way.")
 ]

@@ -11,8 +11,8 @@ from stillpoint.disk.v1.disk_service_pb2 import GetDiskRequest
 from stillpoint.disk.v1.disk_snapshot_pb2 import DiskSnapshot
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import ListDiskSnapshotsRequest
 from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Member
-from stillpoint_cli.commands.disk import disk_state
 from stillpoint_cli.commands.disk_snapshot import disk_snapshot_state, find_disk_snapshots
+from stillpoint_cli.commands.disk_views import disk_state
 from stillpoint_cli.commands.instance_snapshot import MEMBER_COLUMNS
 from stillpoint_cli.connections import Connections
 from stillpoint_cli.errors import code_of

@@ -15,7 +15,7 @@ import grpc
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import CreateDiskSnapshotRequest
 from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import CreateInstanceSnapshotRequest
-from stillpoint_cli.commands.disk import list_disks
+from stillpoint_cli.commands.disk_views import list_disks
 from stillpoint_cli.connections import Connections, new_request_id
 from stillpoint_cli.errors import Failure, explain
 from stillpoint_cli.following import wait_for

@@ -10,6 +10,9 @@ from google.protobuf.message import Message
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from stillpoint.operation.v1 import operation_service_pb2 as operation_pb2
+from stillpoint.operation.v1.operation_pb2 import Operation
+
 Answer = Callable[[Any], Any]
 
 
@@ -78,3 +81,22 @@ class FakeServices(grpc.GenericRpcHandler):
             request_deserializer=request.FromString,
             response_serializer=lambda message: message.SerializeToString(),
         )
+
+
+def refuse(*arguments: Any) -> Callable[[Any], Any]:
+    def answer(_request: Any) -> Any:
+        raise Refusal(*arguments)
+
+    return answer
+
+
+def serve_operation(services: FakeServices, *states: Operation) -> None:
+    services.stream(
+        "OperationService/WatchOperation",
+        operation_pb2.WatchOperationRequest,
+        lambda _: (operation_pb2.WatchOperationResponse(operation=state) for state in states),
+    )
+
+
+def sent(services: FakeServices, kind: type[Any]) -> list[Any]:
+    return [request for request in services.requests if isinstance(request, kind)]
