@@ -16,7 +16,7 @@ LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-comman
 # make would take it for the target of that name.
 PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
 
-.PHONY: help demo test lint format protos up bench grpcurl lock clean
+.PHONY: help demo test lint format protos up bench grpcurl clients lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -47,7 +47,11 @@ up: $(VENV)/.ready gen/.ready ## start the three services on loopback, data in .
 bench: $(VENV)/.ready gen/.ready ## measure, and print the numbers
 	@$(BIN)/python bench/machine_snapshot.py && $(BIN)/python bench/blockstore.py
 
-grpcurl: $(GRPCURL) ## build grpcurl into .tools/bin for the e2e tests (needs Go)
+grpcurl: $(GRPCURL) $(VENV)/.ready gen/.ready ## run the README's session with grpcurl and check what it prints (needs Go)
+	@$(BIN)/python -m pytest tests/e2e/test_grpcurl.py
+
+clients: $(VENV)/.ready gen/.ready ## run tests/clients: the main job from Go and TypeScript (needs Go 1.24, Node 20)
+	@$(BIN)/python -m pytest $(or $(ARGS),tests/clients)
 
 lock: $(VENV)/.ready ## choose new pins within pyproject.toml's ranges
 	@$(BIN)/uv pip compile --quiet --upgrade $(LOCK) -o requirements.txt
@@ -55,6 +59,7 @@ lock: $(VENV)/.ready ## choose new pins within pyproject.toml's ranges
 
 clean: ## remove what was generated and cached; var/ (your data) stays
 	rm -rf $(VENV) .tools gen build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf tests/clients/go/client tests/clients/*/gen tests/clients/typescript/dist tests/clients/typescript/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.ready: pyproject.toml requirements-dev.txt hatch_build.py scripts/make_venv.sh
