@@ -28,6 +28,11 @@ from stillpoint_cli.errors import Failure
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 TAIL_LINES = 20
+_OF_CLIENTS = {
+    f"STILLPOINT_{name}"
+    for name in ("TOKEN", "TOKEN_FILE", "CA", "TLS", "INTERNAL_CERTIFICATE", "INTERNAL_KEY", "INTERNAL_CA")
+}
+"""What a terminal has for the commands in it: no token goes to a process that needs none, nor another's certificate."""
 
 
 class LocalDeployment:
@@ -163,7 +168,7 @@ class LocalDeployment:
             self._processes[service] = subprocess.Popen(  # noqa: S603 - this interpreter and a module of ours
                 [sys.executable, "-m", self._modules[service]],
                 env={
-                    **os.environ,
+                    **{name: value for name, value in os.environ.items() if name not in _OF_CLIENTS},
                     **self._environment,
                     **self._settings(service),
                     **self._service_environment.get(service, {}),

@@ -5,7 +5,7 @@ import pytest
 
 from stillpoint_cli.addresses import DEFAULT_ADDRESSES, Addresses, Chosen, Endpoint, Service, folder_of
 from stillpoint_cli.errors import Failure
-from stillpoint_cli.regions import find_addresses
+from stillpoint_cli.regions import find_deployment
 
 
 def addresses_from(first_port: int) -> Addresses:
@@ -23,12 +23,12 @@ def run(folder: Path, regions: Mapping[str, Addresses]) -> None:
 
 
 def find(folder: Path, region: str = "", public: Mapping[Service, str] | None = None) -> Addresses:
-    return find_addresses(Chosen(region, public or {}), {"STILLPOINT_DIR": str(folder)})
+    return find_deployment(Chosen(region, public or {}), {"STILLPOINT_DIR": str(folder)}).addresses
 
 
 def test_without_any_hint_the_default_ports_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert find_addresses(Chosen(), {}) == DEFAULT_ADDRESSES
+    assert find_deployment(Chosen(), {}).addresses == DEFAULT_ADDRESSES
 
 
 def test_fails_when_nothing_runs_on_the_folder_that_is_named_unless_no_address_is_needed_from_it(
@@ -56,7 +56,7 @@ def test_a_running_deployment_is_found_in_its_folder(tmp_path: Path):
 def test_an_address_that_was_chosen_wins_over_the_folder(tmp_path: Path):
     run(tmp_path, {"local": RUNNING})
     environment = {"STILLPOINT_DIR": str(tmp_path), "STILLPOINT_DISK_INTERNAL": "10.0.0.1:1"}
-    found = find_addresses(Chosen(public={Service.DISK: "10.0.0.1:2"}), environment)
+    found = find_deployment(Chosen(public={Service.DISK: "10.0.0.1:2"}), environment).addresses
     assert found.disk == Endpoint(public="10.0.0.1:2", internal="10.0.0.1:1")
     assert found.compute == RUNNING.compute
 
