@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from stillpoint_cli.addresses import (
@@ -10,7 +11,6 @@ from stillpoint_cli.addresses import (
     DEFAULT_REGION,
     Addresses,
     Chosen,
-    Endpoint,
     Service,
     running_regions,
 )
@@ -29,7 +29,8 @@ def find_addresses(chosen: Chosen, environment: Mapping[str, str]) -> Addresses:
         fallback = _of_region(Path(named or DEFAULT_FOLDER), chosen.region, folder_is_named=bool(named))
     return Addresses(
         **{
-            service.value: Endpoint(
+            service.value: replace(
+                fallback.of(service),
                 public=chosen.public.get(service, fallback.of(service).public),
                 internal=environment.get(f"STILLPOINT_{service.name}_INTERNAL")
                 or fallback.of(service).internal,

@@ -15,6 +15,8 @@ from grpc_status import rpc_status
 
 from svckit.clock import utc_now
 from svckit.errors import Refusal
+from svckit.telemetry import traces
+from svckit.telemetry.requests import passed_on
 
 _INDEFINITE = {
     grpc.StatusCode.UNKNOWN,
@@ -37,7 +39,7 @@ def open_channel(address: str) -> grpc.Channel:
     """A plain channel that comes back within a second when the other side does (gRPC's own pause grows to two
     minutes).
     """
-    return grpc.insecure_channel(
+    channel = grpc.insecure_channel(
         address,
         options=[
             ("grpc.initial_reconnect_backoff_ms", 100),
@@ -46,6 +48,7 @@ def open_channel(address: str) -> grpc.Channel:
             ("grpc.max_metadata_size", 64 * 1024),  # a refusal that names every disk of a large instance
         ],
     )
+    return traces.traced(channel)
 
 
 def patience_seconds(deadline: datetime | None, at_most: float) -> float:
@@ -61,7 +64,7 @@ def patience_seconds(deadline: datetime | None, at_most: float) -> float:
 def call(method: Callable[..., Response], request: Any, *, timeout_seconds: float) -> Response:
     """Raises Refusal for a definite no, and Unanswered for everything else."""
     with told_apart():
-        return method(request, timeout=timeout_seconds)
+        return method(request, timeout=timeout_seconds, metadata=passed_on())
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Settings that every service has, read from the environment with the prefix STILLPOINT_."""
 
 import ipaddress
+import re
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
@@ -22,6 +23,12 @@ def _loopback(address: str) -> str:
     return address
 
 
+def _otlp_url(url: str) -> str:
+    if url and not re.fullmatch(r"https?://[^/\s]+", url):
+        raise ValueError(f"{url!r} is not the URL of an OTLP/gRPC collector, such as http://localhost:4317")
+    return url
+
+
 def _region_name(name: str) -> str:
     if not is_region_name(name):
         raise ValueError(
@@ -32,6 +39,7 @@ def _region_name(name: str) -> str:
 
 RegionName = Annotated[str, AfterValidator(_region_name)]
 LoopbackAddress = Annotated[str, AfterValidator(_loopback)]
+LoopbackAddressOrNone = Annotated[str, AfterValidator(lambda address: address and _loopback(address))]
 
 
 class ServiceSettings(BaseSettings):
@@ -49,6 +57,12 @@ class ServiceSettings(BaseSettings):
     )
     public_address: LoopbackAddress
     internal_address: LoopbackAddress
+    metrics_address: LoopbackAddressOrNone = Field(
+        default="", description="for Prometheus; empty for nowhere"
+    )
+    traces_endpoint: Annotated[str, AfterValidator(_otlp_url)] = Field(
+        default="", description="where spans are sent, OTLP over gRPC; empty for nowhere"
+    )
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     handler_threads: int = Field(default=16, ge=1, description="requests worked on at once")

@@ -51,7 +51,10 @@ def up(
         ),
     ] = None,
     free_ports: Annotated[
-        bool, typer.Option("--free-ports", help="Take any free ports instead of 50051-50053 and 50061-50063.")
+        bool,
+        typer.Option(
+            "--free-ports", help="Take any free ports instead of 50051-50053, 50061-50063 and 50071-50073."
+        ),
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing unless something goes wrong.")
