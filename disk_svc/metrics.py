@@ -18,7 +18,7 @@ from svckit.telemetry.exposition import AtScrape
 
 NEARLY_FULL = 0.8
 _REMEMBERED_SECONDS = 30.0
-"""To count the snapshots of all disks walks them all: 0.1 s for each 300,000."""
+"""To count the snapshots of all disks walks them all: half a second for a million."""
 _COMMIT_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5)
 
 

@@ -62,10 +62,8 @@ class SagaInstruments:
                 self._ended.labels(definition.kind, state)
             for step in definition.steps:
                 self._retries.labels(definition.kind, step.name, _action(undo=False))
-                self._duration_of(definition.kind, step.name, _action(undo=False))
                 if step.undo is not None:
                     self._retries.labels(definition.kind, step.name, _action(undo=True))
-                    self._duration_of(definition.kind, step.name, _action(undo=True))
 
     def context_of(self, saga_id: str) -> contextvars.Context:
         """A copy of the one that the saga was begun in, also when it is taken up again after a pause; of the caller's, when
