@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillpoint_cli.addresses import (
@@ -11,7 +11,6 @@ from stillpoint_cli.addresses import (
     DEFAULT_REGION,
     Addresses,
     Chosen,
-    Endpoint,
     Service,
     running_regions,
 )
@@ -48,7 +47,8 @@ def find_deployment(chosen: Chosen, environment: Mapping[str, str], login: Addre
 
     addresses = Addresses(
         **{
-            service.value: Endpoint(
+            service.value: replace(
+                fallback.of(service),
                 public=address(chosen.public.get(service), fallback.of(service).public),
                 internal=address(
                     environment.get(f"STILLPOINT_{service.name}_INTERNAL"), fallback.of(service).internal

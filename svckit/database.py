@@ -76,6 +76,12 @@ class Database:
         with self._read.begin() as session:
             yield session
 
+    @property
+    def connections_in_use(self) -> int:
+        pool = self._engine.pool
+        assert isinstance(pool, sa.QueuePool)
+        return pool.checkedout()
+
     def dispose(self) -> None:
         self._engine.dispose()
 

@@ -53,7 +53,10 @@ def up(  # noqa: PLR0917 - typer passes them by name
         ),
     ] = None,
     free_ports: Annotated[
-        bool, typer.Option("--free-ports", help="Take any free ports instead of 50051-50053 and 50061-50063.")
+        bool,
+        typer.Option(
+            "--free-ports", help="Take any free ports instead of 50051-50053, 50061-50063 and 50071-50073."
+        ),
     ] = False,
     certs: Annotated[
         Path | None,

@@ -187,6 +187,7 @@ def run_service(service: Service, folder: Path, **settings: str) -> Ran:
         "DATABASE_URL": f"sqlite:///{folder / f'{service}.db'}",
         "PUBLIC_ADDRESS": f"127.0.0.1:{free_port()}",
         "INTERNAL_ADDRESS": f"127.0.0.1:{free_port()}",
+        "METRICS_ADDRESS": f"127.0.0.1:{free_port()}",
         "STORE_PATH": str(folder / "store"),
         "MIGRATE_AT_START": "true",
     }

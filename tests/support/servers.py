@@ -31,7 +31,9 @@ def served(
     async def serve() -> None:
         threads = ThreadPoolExecutor(handler_threads, thread_name_prefix="handler")
         asyncio.get_running_loop().set_default_executor(threads)
-        server = server_at(address, registrations, health.aio.HealthServicer(), admitted, UNLOCKED)
+        server = server_at(
+            address, registrations, health.aio.HealthServicer(), admitted=admitted, lock=UNLOCKED
+        )
         await server.start()
         ready.set()
         with ThreadPoolExecutor(1) as waiting:

@@ -9,8 +9,8 @@ from stillpoint_cli.regions import find_deployment
 
 
 def addresses_from(first_port: int) -> Addresses:
-    ports = iter(range(first_port, first_port + 6))
-    return Addresses.on_loopback({service: (next(ports), next(ports)) for service in Service})
+    ports = iter(range(first_port, first_port + 9))
+    return Addresses.on_loopback({service: (next(ports), next(ports), next(ports)) for service in Service})
 
 
 RUNNING, NEIGHBOUR = addresses_from(20001), addresses_from(20101)
@@ -57,7 +57,7 @@ def test_an_address_that_was_chosen_wins_over_the_folder(tmp_path: Path):
     run(tmp_path, {"local": RUNNING})
     environment = {"STILLPOINT_DIR": str(tmp_path), "STILLPOINT_DISK_INTERNAL": "10.0.0.1:1"}
     found = find_deployment(Chosen(public={Service.DISK: "10.0.0.1:2"}), environment).addresses
-    assert found.disk == Endpoint(public="10.0.0.1:2", internal="10.0.0.1:1")
+    assert found.disk == Endpoint("10.0.0.1:2", "10.0.0.1:1", RUNNING.disk.metrics)
     assert found.compute == RUNNING.compute
 
 
