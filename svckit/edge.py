@@ -1,5 +1,5 @@
-"""The edge of every server: a refusal becomes its status, the unforeseen becomes INTERNAL with an incident id, and too
-many requests at once are turned away with a time to try again.
+"""The edge of every server: a refusal becomes its status, the unforeseen becomes INTERNAL with an incident id, a database that
+is away becomes UNAVAILABLE, and too many requests at once are turned away with a time to try again.
 
 Handlers are plain functions, run in the loop's thread pool so that they finish what they began when a client goes away,
 or coroutines (streams, and mutations that wait for a saga) that hold no thread.
@@ -15,7 +15,8 @@ import grpc
 import structlog
 from grpc_status import rpc_status
 
-from svckit.errors import Overloaded, Refusal
+from svckit.database import DatabaseAway
+from svckit.errors import DatabaseUnavailable, Overloaded, Refusal
 
 _log = structlog.get_logger()
 
@@ -95,6 +96,9 @@ def _refusal_for(error: Exception) -> Refusal:
     if isinstance(error, Refusal):
         _log.debug("refused", reason=error.reason, message=error.message)
         return error
+    if isinstance(error, DatabaseAway):
+        _log.warning("the database is away", error=str(error))
+        return DatabaseUnavailable()
     incident_id = str(uuid.uuid4())
     _log.error("unforeseen error", incident_id=incident_id, exc_info=error)
     return InternalError(incident_id)
