@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase
 
 from tests.support import postgresql as postgresql_servers
-from tests.support.postgresql import PostgresqlServer
+from tests.support.postgresql import PostgresqlServer, WheelServer
 
 Prepare = Callable[[str], None]
 
@@ -134,7 +134,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if config.getoption("database") == "both":
         return
-    others = [item for item in items if "unit" in item.path.parts and "databases" not in _fixtures(item)]
+    others = [item for item in items if not _has_a_database(item, config.getoption("database"))]
     if others:
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item not in others]
@@ -180,5 +180,21 @@ def postgresql(request: pytest.FixtureRequest) -> Iterator[PostgresqlDatabases]:
         yield PostgresqlDatabases(server, administration)
 
 
-def _fixtures(item: pytest.Item) -> list[str]:
-    return item.fixturenames if isinstance(item, pytest.Function) else []
+@pytest.fixture(scope="session")
+def _stoppable() -> Iterator[WheelServer]:
+    with postgresql_servers.from_the_wheel() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgresql(_stoppable: WheelServer) -> Iterator[WheelServer]:
+    """A server that nobody else needs now: the test may stop it."""
+    yield _stoppable
+    _stoppable.start()
+
+
+def _has_a_database(item: pytest.Item, kind: str) -> bool:
+    fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
+    if "own_postgresql" in fixtures:
+        return kind == "postgresql"
+    return "unit" not in item.path.parts or "databases" in fixtures

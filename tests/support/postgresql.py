@@ -41,6 +41,13 @@ class PostgresqlServer:
         """For SQLAlchemy."""
         return self._root.set(database=database).render_as_string(hide_password=False)
 
+    def make_database(self) -> str:
+        """The URL of a new one."""
+        name = f"own_{secrets.token_hex(8)}"
+        with self.connect() as administration:
+            administration.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
     def connect(self) -> "psycopg.Connection[Any]":
         """As who may do everything, each statement a transaction."""
         plain = self._root.set(drivername="postgresql", database="postgres")
@@ -73,6 +80,7 @@ class WheelServer(PostgresqlServer):
         self._pg_ctl(["-m", "immediate", "stop"], pgdata=self._folder, user=self._process.system_user)
 
     def start(self) -> None:
+        """Returns when it answers; at once when it is running."""
         self._process.ensure_postgres_running()
 
 
