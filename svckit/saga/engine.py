@@ -216,6 +216,8 @@ class SagaEngine:
                 self._hand_over(saga)
         except journal.Fenced:
             _log.info("saga taken over by another worker")
+        except DatabaseAway as away:
+            _log.warning("saga interrupted: the database is away", error=str(away))
         except Exception:  # noqa: BLE001 - the row was not written, so it is still right: the claim runs out, the step is tried again
             _log.exception("saga interrupted")
         finally:

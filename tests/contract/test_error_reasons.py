@@ -15,7 +15,17 @@ import svckit.edge
 import svckit.errors
 import svckit.saga.refusals
 from svckit.errors import Refusal
-from tests.contract.error_tables import COMMON, COMPUTE, DISK, EVERYWHERE, REASONS, SNAPSHOT, TABLES, Reason, is_public
+from tests.contract.error_tables import (
+    COMMON,
+    COMPUTE,
+    DISK,
+    EVERYWHERE,
+    REASONS,
+    SNAPSHOT,
+    TABLES,
+    Reason,
+    is_public,
+)
 
 _PACKAGES = {COMMON: "operation", COMPUTE: "compute", DISK: "disk", SNAPSHOT: "snapshot"}
 _GATHERING = {

@@ -23,12 +23,15 @@ Stages = Callable[[float], Stage]
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on_both_databases: wherever both databases are tested")
+    config.addinivalue_line("markers", "only_on_postgresql: SQLite is for one process of each service")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database_kind" in metafunc.fixturenames:
         kinds = kinds_of(metafunc.config)
-        if len(kinds) > 1 and not metafunc.definition.get_closest_marker("on_both_databases"):
+        if metafunc.definition.get_closest_marker("only_on_postgresql"):
+            kinds = ["postgresql"]
+        elif len(kinds) > 1 and not metafunc.definition.get_closest_marker("on_both_databases"):
             kinds = ["sqlite"]
         metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")
 
@@ -41,9 +44,7 @@ def database_urls(request: pytest.FixtureRequest, database_kind: str) -> Iterato
         return
     server: PostgresqlDatabases = request.getfixturevalue("postgresql")
     with ExitStack() as held:
-        yield lambda: {
-            service: held.enter_context(server.fresh(makes_its_own_tables)) for service in Service
-        }
+        yield lambda: {service: held.enter_context(server.fresh(makes_its_own_tables)) for service in Service}
 
 
 @pytest.fixture(scope="session")

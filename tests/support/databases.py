@@ -195,6 +195,6 @@ def own_postgresql(_stoppable: WheelServer) -> Iterator[WheelServer]:
 
 def _has_a_database(item: pytest.Item, kind: str) -> bool:
     fixtures = item.fixturenames if isinstance(item, pytest.Function) else []
-    if "own_postgresql" in fixtures:
+    if "own_postgresql" in fixtures or item.get_closest_marker("only_on_postgresql"):
         return kind == "postgresql"
     return "unit" not in item.path.parts or "databases" in fixtures

@@ -20,7 +20,8 @@ def collected(folder: str, database: str) -> set[str]:
         check=True,
     )
     return {
-        test.replace(database, "database") for test in re.findall(r"^tests/.*::.*$", done.stdout, re.MULTILINE)
+        test.replace(database, "database")
+        for test in re.findall(r"^tests/.*::.*$", done.stdout, re.MULTILINE)
     }
 
 

@@ -9,7 +9,9 @@ down_revision = None
 
 def upgrade() -> None:
     op.create_table(
-        "things", sa.Column("id", sa.String(), primary_key=True), sa.Column("size", sa.String(), nullable=True)
+        "things",
+        sa.Column("id", sa.String(), primary_key=True),
+        sa.Column("size", sa.String(), nullable=True),
     )
     op.create_table(
         "parts",
