@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from svckit.caller import Caller
 from svckit.calls import Unanswered
 from svckit.clock import utc_now
-from svckit.database import Database
+from svckit.database import Database, DatabaseAway
 from svckit.errors import DependencyUnavailable, Refusal
 from svckit.saga import journal, requests
 from svckit.saga.definition import More, Run, SagaDefinition
@@ -171,7 +171,10 @@ class SagaEngine:
                 # First what is held: after a pause of the whole process it would else be taken from its own worker.
                 self._renew_claims()
                 pause = self._take_over_due()
-            except Exception:  # noqa: BLE001 - the database is away; whatever is due stays due
+            except DatabaseAway as away:
+                _log.warning("saga lookout: the database is away", error=str(away))
+                pause = _LOOK_AROUND_SECONDS
+            except Exception:  # noqa: BLE001 - whatever is due stays due
                 _log.exception("saga lookout failed")
                 pause = _LOOK_AROUND_SECONDS
             # A claim is renewed when a third of its lease has gone, and looked at twice before it runs out.
@@ -227,6 +230,8 @@ class SagaEngine:
                     self._hand_over(saga)
             except journal.Fenced:
                 _log.info("saga taken over by another worker")
+            except DatabaseAway as away:
+                _log.warning("saga interrupted: the database is away", error=str(away))
             except Exception:  # noqa: BLE001 - the row was not written, so it is still right: the claim runs out, the step is tried again
                 _log.exception("saga interrupted")
             finally:
@@ -461,6 +466,8 @@ def _told(error: Exception) -> str:
     """What whoever asks for the saga may read. The text of an error that nobody foresaw stays in the log (design.md §7)."""
     if isinstance(error, Refusal | Unanswered):
         return str(error)
+    if isinstance(error, DatabaseAway):
+        return "the service's own database did not answer"
     incident_id = str(uuid.uuid4())
     _log.error("unforeseen error in a saga", incident_id=incident_id, exc_info=error)
     return f"internal error; the service's log has it as incident {incident_id}"

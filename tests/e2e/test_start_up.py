@@ -116,3 +116,27 @@ def test_migrate_brings_a_database_up_to_date_and_back(tmp_path: Path):
         f"snapshot: {newest} → base",
         "snapshot: base → 0001",
     ]
+
+
+def test_where_the_database_does_not_answer_neither_a_service_nor_a_migration_starts_and_both_say_so(
+    tmp_path: Path,
+):
+    nowhere = f"postgresql+psycopg://stillpoint:hunter2@127.0.0.1:{free_port()}/compute"
+    refusals = [
+        run_service(Service.COMPUTE, tmp_path, DATABASE_URL=nowhere),
+        CommandLine(tmp_path, DATABASE_URL=nowhere)("migrate", "compute"),
+    ]
+    for ran in refusals:
+        assert ran.code == 1
+        assert "the database does not answer: connection failed" in ran.err
+        assert "Traceback" not in ran.err
+        assert "hunter2" not in ran.err
+
+
+def test_a_migration_to_a_revision_that_is_not_there_changes_nothing_and_ends_with_1(tmp_path: Path):
+    stillpoint = CommandLine(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path / 'snapshot.db'}")
+    stillpoint.out("migrate", "snapshot")
+    ran = stillpoint("migrate", "snapshot", "--to", "0000")
+    assert ran.code == 1
+    assert "there is no schema revision 0000" in ran.err
+    assert " already" in stillpoint.out("migrate", "snapshot")
