@@ -1,6 +1,7 @@
 """What only the LMDB store promises: its lock, its reserve, its checksums, its file, its queue."""
 
 import os
+import socket
 import random
 import signal
 import subprocess
@@ -65,7 +66,7 @@ def test_a_second_process_is_refused_and_told_who_has_the_store(tmp_path: Path) 
     with child(program, tmp_path) as second:
         _, complaint = second.communicate()
     assert second.returncode != 0
-    assert f"StoreLocked: {tmp_path} is in use by process {os.getpid()}" in complaint.decode()
+    assert f"StoreLocked: {tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}" in complaint.decode()
     with pytest.raises(StoreLocked):
         compact(tmp_path)
     store.close()
