@@ -16,7 +16,7 @@ from stillpoint.compute.v1 import (
     participant_service_pb2_grpc,
 )
 from svckit import operations
-from svckit.calls import open_channel
+from svckit.channels import open_channel
 from svckit.database import Database
 from svckit.logs import configure_logging
 from svckit.mutations import Mutations
@@ -28,14 +28,13 @@ from svckit.startup import run_main
 def main() -> None:
     settings = Settings()
     configure_logging(service="compute_svc", level=settings.log_level, form=settings.log_format)
-    database = Database(settings.database_url, connections=settings.database_connections)
+    database = Database(settings.database, connections=settings.database_connections)
     SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     service = ComputeService(settings.region)
+    disks = Disks(open_channel(settings.disk_address, settings.channel_credentials))
     engine = SagaEngine(
         database,
-        sagas.definitions(
-            service, database, Disks(open_channel(settings.disk_address)), settings.deadline_seconds
-        ),
+        sagas.definitions(service, database, disks, settings.deadline_seconds),
         operation_prefix="op-c",
         region=settings.region,
         workers=settings.saga_workers,
@@ -53,7 +52,7 @@ def main() -> None:
             ),
             Registration(
                 account_service_pb2_grpc.add_AccountServiceServicer_to_server,
-                AccountServicer(mutations, database),
+                AccountServicer(service, mutations, database),
                 account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
             ),
             *operations.registrations(engine),

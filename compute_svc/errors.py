@@ -5,7 +5,8 @@ ComputeRefusal
 ├── InstanceInState     FAILED_PRECONDITION
 ├── InstanceBusy        FAILED_PRECONDITION
 ├── RollbackIncomplete  FAILED_PRECONDITION
-└── AccountInDebt       FAILED_PRECONDITION
+├── AccountInDebt       FAILED_PRECONDITION
+└── AccountNotFound     NOT_FOUND
 """
 
 from collections.abc import Sequence
@@ -84,3 +85,11 @@ class AccountInDebt(ComputeRefusal):
             metadata={"account_id": account_id},
             preconditions=[Violation(self.reason, f"account/{account_id}", message)],
         )
+
+
+class AccountNotFound(ComputeRefusal):
+    code = grpc.StatusCode.NOT_FOUND
+    reason = "ACCOUNT_NOT_FOUND"
+
+    def __init__(self, account_id: str) -> None:
+        super().__init__(f"account {account_id} does not exist", metadata={"account_id": account_id})

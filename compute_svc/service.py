@@ -10,6 +10,7 @@ from compute_svc import repository
 from compute_svc.errors import (
     DOMAIN,
     AccountInDebt,
+    AccountNotFound,
     InstanceBusy,
     InstanceInState,
     InstanceNotFound,
@@ -23,6 +24,7 @@ from compute_svc.states import (
     Standing,
 )
 from svckit import barrier
+from svckit.auth.roles import Role
 from svckit.caller import current_caller
 from svckit.errors import Refusal, refuse_all
 from svckit.ids import new_id
@@ -163,6 +165,15 @@ class ComputeService:
             return refusal
         # It was in the way a moment ago and is not any more.
         return InstanceBusy(instance_id, instance.lease_operation_id or "that has just ended")
+
+    # Accounts
+
+    def standing_of(self, session: Session, account_id: str) -> Standing:
+        """Of the caller's own account; of any for an admin."""
+        caller = current_caller()
+        if account_id != caller.account_id and not caller.may(Role.ADMIN):
+            raise AccountNotFound(account_id)
+        return repository.standing_of(session, account_id)
 
     # The lease, as a participant
 

@@ -203,7 +203,8 @@ class InstanceServicer(instance_service_pb2_grpc.InstanceServiceServicer):
 class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
     """stillpoint.compute.v1.AccountService."""
 
-    def __init__(self, mutations: Mutations, database: Database) -> None:
+    def __init__(self, service: ComputeService, mutations: Mutations, database: Database) -> None:
+        self._service = service
         self._mutations = mutations
         self._database = database
 
@@ -213,7 +214,7 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         with Checks() as check:
             check.resource_id("account_id", request.account_id)
         with self._database.read() as session:
-            standing = repository.standing_of(session, request.account_id)
+            standing = self._service.standing_of(session, request.account_id)
         return account_service_pb2.GetAccountResponse(account=convert.account(request.account_id, standing))
 
     def SetAccountStanding(

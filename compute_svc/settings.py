@@ -2,15 +2,15 @@
 
 from pydantic import Field
 
-from svckit.settings import LoopbackAddress, ServiceSettings
+from svckit.settings import ListenAddress, ServiceSettings
 
 
 class Settings(ServiceSettings):
     """`disk_address` is disk_svc's internal address."""
 
     database_url: str = "sqlite:///var/compute.db"
-    public_address: LoopbackAddress = "127.0.0.1:50051"
-    internal_address: LoopbackAddress = "127.0.0.1:50061"
+    public_address: ListenAddress = "127.0.0.1:50051"
+    internal_address: ListenAddress = "127.0.0.1:50061"
     disk_address: str = "127.0.0.1:50062"
     deadline_seconds: float = Field(
         default=30.0, gt=0, description="for making the disks of a new instance; past it, it is undone"

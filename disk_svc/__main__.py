@@ -68,7 +68,7 @@ def main() -> None:
 def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None:
     """Serve over any block store until SIGTERM, then close it. `clock` says what has come due."""
     configure_logging(service="disk_svc", level=settings.log_level, form=settings.log_format)
-    database = Database(settings.database_url, connections=settings.database_connections)
+    database = Database(settings.database, connections=settings.database_connections)
     SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     quotas = {
         Kind.MANUAL: settings.manual_snapshots_per_disk,
@@ -81,7 +81,7 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
     rollbacks = Rollbacks(realm)
     policies = Policies(realm, clock)
     automatic = AutomaticSnapshots(realm, disks, points, clock)
-    peers = Peers(settings.peers)
+    peers = Peers(settings.peers, settings.channel_credentials)
     copies = Copies(realm, peers)
     importers = Importers(peers, settings.region)
     engine = SagaEngine(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from svckit.settings import LoopbackAddress, ServiceSettings
+from svckit.settings import ListenAddress, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -14,8 +14,8 @@ class Settings(ServiceSettings):
     """
 
     database_url: str = "sqlite:///var/disk.db"
-    public_address: LoopbackAddress = "127.0.0.1:50052"
-    internal_address: LoopbackAddress = "127.0.0.1:50062"
+    public_address: ListenAddress = "127.0.0.1:50052"
+    internal_address: ListenAddress = "127.0.0.1:50062"
     store_path: Path = Path("var/store")
     manual_snapshots_per_disk: int = Field(default=256, ge=1)
     automatic_snapshots_per_disk: int = Field(default=256, ge=1)

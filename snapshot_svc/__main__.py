@@ -17,7 +17,7 @@ from stillpoint.snapshot.v1 import (
     instance_snapshot_service_pb2_grpc,
 )
 from svckit import operations
-from svckit.calls import open_channel
+from svckit.channels import open_channel
 from svckit.clock import Clock, utc_now
 from svckit.database import Database
 from svckit.logs import configure_logging
@@ -36,12 +36,13 @@ def main() -> None:
 def serve(settings: Settings, clock: Clock = utc_now) -> None:
     """Serve until SIGTERM. `clock` says what has expired."""
     configure_logging(service="snapshot_svc", level=settings.log_level, form=settings.log_format)
-    database = Database(settings.database_url, connections=settings.database_connections)
+    database = Database(settings.database, connections=settings.database_connections)
     SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
-    peers = Peers(settings.peers)
+    credentials = settings.channel_credentials
+    peers = Peers(settings.peers, credentials)
     service = SnapshotService(settings.region, peers, clock)
-    instances = Instances(open_channel(settings.compute_address))
-    disks = Disks(open_channel(settings.disk_address))
+    instances = Instances(open_channel(settings.compute_address, credentials))
+    disks = Disks(open_channel(settings.disk_address, credentials))
     engine = SagaEngine(
         database,
         sagas.definitions(

@@ -2,15 +2,15 @@
 
 from pydantic import Field
 
-from svckit.settings import LoopbackAddress, ServiceSettings
+from svckit.settings import ListenAddress, ServiceSettings
 
 
 class Settings(ServiceSettings):
     """`compute_address` and `disk_address` are those services' internal addresses."""
 
     database_url: str = "sqlite:///var/snapshot.db"
-    public_address: LoopbackAddress = "127.0.0.1:50053"
-    internal_address: LoopbackAddress = "127.0.0.1:50063"
+    public_address: ListenAddress = "127.0.0.1:50053"
+    internal_address: ListenAddress = "127.0.0.1:50063"
     compute_address: str = "127.0.0.1:50061"
     disk_address: str = "127.0.0.1:50062"
     deadline_seconds: float = Field(

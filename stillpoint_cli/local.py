@@ -22,6 +22,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from stillpoint_cli.addresses import DEFAULT_PORTS, DEFAULT_REGION, Addresses, Endpoint, Service
+from stillpoint_cli.certs import Certs
 from stillpoint_cli.errors import Failure
 
 START_SECONDS = 30.0
@@ -43,11 +44,13 @@ class LocalDeployment:
         environment: Mapping[str, str] | None = None,
         service_environment: Mapping[Service, Mapping[str, str]] | None = None,
         modules: Mapping[Service, str] | None = None,
+        certs: Certs | None = None,
     ) -> None:
         """It serves at `addresses`; where there are none, on free ports or the default ones. `peers` are the addresses of
         other regions. `environment` adds settings for all three services to this process's own; `service_environment`
         those of one, over what the deployment sets itself (a database elsewhere); `modules` names the module to run as a
-        service where that is not the service's own (a composition root of somebody else's).
+        service where that is not the service's own (a composition root of somebody else's); with `certs` the services lock
+        their doors.
         """
         self.folder = folder.resolve()
         self.region = region
@@ -55,6 +58,7 @@ class LocalDeployment:
         self._chosen = addresses
         self._modules = {service: service.module for service in Service} | dict(modules or {})
         self._free_ports = free_ports
+        self._certs = certs
         self._environment = dict(environment or {})
         self._service_environment = dict(service_environment or {})
         self._processes: dict[Service, subprocess.Popen[bytes]] = {}
@@ -190,7 +194,14 @@ class LocalDeployment:
         if service is not Service.COMPUTE:
             peers = {region: addresses.of(service).internal for region, addresses in self._peers.items()}
             settings["PEERS"] = json.dumps(peers)
+        if self._certs is not None:
+            settings |= self._certs.settings(service)
         return {f"STILLPOINT_{name}": value for name, value in settings.items()}
+
+    def _open(self, address: str) -> grpc.Channel:
+        if self._certs is None:
+            return grpc.insecure_channel(address)
+        return grpc.secure_channel(address, grpc.ssl_channel_credentials(self._certs.ca.read_bytes()))
 
     def _wait_until_serving(self, service: Service, deadline: float) -> None:
         request = health_pb2.HealthCheckRequest()
@@ -198,7 +209,7 @@ class LocalDeployment:
             if self._processes[service].poll() is not None:
                 raise Failure(self.describe_death(service))
             # A channel anew each time: one that was refused waits a second and more before it tries again.
-            with grpc.insecure_channel(self.addresses.of(service).public) as channel:
+            with self._open(self.addresses.of(service).public) as channel:
                 # Its published types have no methods.
                 stub: Any = health_pb2_grpc.HealthStub(channel)
                 try:

@@ -7,23 +7,34 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from svckit.auth.roles import Role
+
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The account that a request acts for, and the subject that asked."""
+    """The account that a request acts for, the subject that asked, and what that may do."""
 
     account_id: str
     subject: str
+    roles: frozenset[Role] = frozenset()
+
+    def may(self, role: Role) -> bool:
+        return role in self.roles or (role is Role.USER and Role.ADMIN in self.roles)
 
 
-LOCAL = Caller(account_id="local", subject="local")
-"""Without authentication there is one account, and services bind loopback only."""
+LOCAL = Caller(account_id="local", subject="local", roles=frozenset(Role))
+"""Without authentication there is one account, services bind loopback only, and whoever reaches them may do anything."""
 
 _current: ContextVar[Caller] = ContextVar("caller", default=LOCAL)
 
 
 def current_caller() -> Caller:
     return _current.get()
+
+
+def begin_request_of(caller: Caller) -> None:
+    """For the edge of a server, where each request is a task with a context of its own that ends with it."""
+    _current.set(caller)
 
 
 @contextmanager

@@ -33,21 +33,6 @@ class Unanswered(Exception):
     """It is not known whether the call took effect."""
 
 
-def open_channel(address: str) -> grpc.Channel:
-    """A plain channel that comes back within a second when the other side does (gRPC's own pause grows to two
-    minutes).
-    """
-    return grpc.insecure_channel(
-        address,
-        options=[
-            ("grpc.initial_reconnect_backoff_ms", 100),
-            ("grpc.min_reconnect_backoff_ms", 100),
-            ("grpc.max_reconnect_backoff_ms", 1000),
-            ("grpc.max_metadata_size", 64 * 1024),  # a refusal that names every disk of a large instance
-        ],
-    )
-
-
 def patience_seconds(deadline: datetime | None, at_most: float) -> float:
     """How long a call before the pivot is waited for: no longer than its saga may take, or a participant that hangs would
     keep the client waiting beyond the deadline it was promised.

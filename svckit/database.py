@@ -45,7 +45,7 @@ class Database:
     `url` is an SQLAlchemy URL: `sqlite:////path/to/file.db` or `postgresql+psycopg://…`. `connections` bounds the pool.
     """
 
-    def __init__(self, url: str, *, connections: int) -> None:
+    def __init__(self, url: str | sa.URL, *, connections: int) -> None:
         self._engine = sa.create_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=False)
         self.is_sqlite = self._engine.dialect.name == "sqlite"
         # SQLite has one writer at a time. Its own waiting is by polling, which lets unlucky threads starve for

@@ -1,5 +1,5 @@
-"""The edge of every server: a refusal becomes its status, the unforeseen becomes INTERNAL with an incident id, and too
-many requests at once are turned away with a time to try again.
+"""The edge of every server: who may not come in is turned away, a refusal becomes its status, the unforeseen becomes
+INTERNAL with an incident id, and too many requests at once are turned away with a time to try again.
 
 Handlers are plain functions, run in the loop's thread pool so that they finish what they began when a client goes away,
 or coroutines (streams, and mutations that wait for a saga) that hold no thread.
@@ -8,13 +8,16 @@ or coroutines (streams, and mutations that wait for a saga) that hold no thread.
 import asyncio
 import inspect
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import grpc
 import structlog
 from grpc_status import rpc_status
 
+from svckit.auth.door import Door, let_in
+from svckit.auth.roles import Role
+from svckit.caller import begin_request_of
 from svckit.errors import Overloaded, Refusal
 
 _log = structlog.get_logger()
@@ -34,10 +37,12 @@ class InternalError(Refusal):
 
 
 class Edge(grpc.aio.ServerInterceptor):
-    """`admitted` bounds the unary requests that are held at once."""
+    """`admitted` bounds the unary requests that are held at once; `needed` is the role that each method asks for."""
 
-    def __init__(self, *, admitted: int) -> None:
+    def __init__(self, *, admitted: int, door: Door, needed: Mapping[str, Role]) -> None:
         self._free = admitted
+        self._door = door
+        self._needed = needed
 
     async def intercept_service(
         self,
@@ -69,6 +74,7 @@ class Edge(grpc.aio.ServerInterceptor):
             self._free -= 1
             structlog.contextvars.bind_contextvars(method=method)
             try:
+                begin_request_of(let_in(self._door, self._needed, method, context))
                 if waits:
                     return await behaviour(request, context)
                 return await asyncio.to_thread(behaviour, request, context)
@@ -83,6 +89,7 @@ class Edge(grpc.aio.ServerInterceptor):
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             structlog.contextvars.bind_contextvars(method=method)
             try:
+                begin_request_of(let_in(self._door, self._needed, method, context))
                 async for message in behaviour(request, context):
                     yield message
             except Exception as error:  # noqa: BLE001 - as above

@@ -8,6 +8,8 @@ Refusal
 ├── OperationEnded        FAILED_PRECONDITION
 ├── StepWithdrawn         ABORTED              a step that comes after its undo
 ├── RegionNotFound        NOT_FOUND
+├── Unauthenticated       UNAUTHENTICATED      no token, or none that is accepted
+├── RoleRequired          PERMISSION_DENIED
 ├── Overloaded            RESOURCE_EXHAUSTED   with RetryInfo
 ├── DependencyUnavailable UNAVAILABLE
 └── what each service adds in its own errors.py
@@ -251,6 +253,19 @@ class StepWithdrawn(Refusal):
 
     def __init__(self, key: str) -> None:
         super().__init__(f"{key} was undone before it arrived", metadata={"key": key})
+
+
+class Unauthenticated(Refusal):
+    code = grpc.StatusCode.UNAUTHENTICATED
+    reason = "UNAUTHENTICATED"
+
+
+class RoleRequired(Refusal):
+    code = grpc.StatusCode.PERMISSION_DENIED
+    reason = "ROLE_REQUIRED"
+
+    def __init__(self, role: str) -> None:
+        super().__init__(f"this needs the role {role}", metadata={"role": role})
 
 
 class Overloaded(Refusal):

@@ -4,15 +4,18 @@ from collections.abc import Mapping
 
 import grpc
 
-from svckit.calls import Unanswered, open_channel
+from svckit.calls import Unanswered
+from svckit.channels import open_channel
 from svckit.errors import RegionNotFound
 
 
 class Peers:
     """One channel to each peer."""
 
-    def __init__(self, addresses: Mapping[str, str]) -> None:
-        self._channels = {region: open_channel(address) for region, address in addresses.items()}
+    def __init__(
+        self, addresses: Mapping[str, str], credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
+        self._channels = {region: open_channel(address, credentials) for region, address in addresses.items()}
 
     def must_know(self, region: str) -> None:
         """Raises RegionNotFound for a region that the settings do not name: nothing is begun with it."""

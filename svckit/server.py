@@ -17,6 +17,9 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from svckit.auth.door import CertificateDoor, Door, OpenDoor, TokenDoor
+from svckit.auth.roles import needed_roles
+from svckit.auth.tokens import TokenKeys, Tokens
 from svckit.edge import Edge
 from svckit.recurring import Recurring, repeat
 from svckit.saga import SagaEngine
@@ -80,8 +83,10 @@ async def _serve(
 
     alive = health.aio.HealthServicer()
     servers = [
-        _server(settings.requests_admitted, alive, settings.public_address, public),
-        _server(settings.requests_admitted, alive, settings.internal_address, internal),
+        server_at(settings.public_address, public, alive, settings.requests_admitted, _public_lock(settings)),
+        server_at(
+            settings.internal_address, internal, alive, settings.requests_admitted, _internal_lock(settings)
+        ),
     ]
     engine.start()
     rounds = asyncio.gather(*(repeat(task, stop) for task in recurring))
@@ -99,21 +104,53 @@ async def _serve(
     _log.info("stopped")
 
 
-def _server(
-    admitted: int,
-    alive: health.aio.HealthServicer,
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """What keeps a port: its door, and its TLS. Without TLS it is plain, which only a port on loopback may be."""
+
+    door: Door
+    credentials: grpc.ServerCredentials | None
+
+
+UNLOCKED = Lock(OpenDoor(), credentials=None)
+
+
+def _public_lock(settings: ServiceSettings) -> Lock:
+    if settings.token_keys is None or settings.certificate is None:
+        return UNLOCKED
+    keys = TokenKeys(settings.token_keys)
+    tokens = Tokens(keys, audience=settings.token_audience, issuer=settings.token_issuer)
+    return Lock(TokenDoor(tokens), settings.certificate.server_credentials())
+
+
+def _internal_lock(settings: ServiceSettings) -> Lock:
+    if settings.identity is None:
+        return UNLOCKED
+    return Lock(CertificateDoor(), settings.identity.server_credentials())
+
+
+def server_at(
     address: str,
     registrations: Sequence[Registration],
+    alive: health.aio.HealthServicer,
+    admitted: int,
+    lock: Lock,
 ) -> grpc.aio.Server:
+    """A server that has still to be started. Health and reflection need no role: both say only what is published."""
+    needed = needed_roles(registration.descriptor for registration in registrations)
     # Each port has a budget of its own: clients must not turn away the steps of other services' sagas.
-    server = grpc.aio.server(interceptors=[Edge(admitted=admitted)], options=_OPTIONS)
+    edge = Edge(admitted=admitted, door=lock.door, needed=needed)
+    server = grpc.aio.server(interceptors=[edge], options=_OPTIONS)
     health_pb2_grpc.add_HealthServicer_to_server(alive, server)
     for registration in registrations:
         registration.add(registration.servicer, server)
     names = [registration.descriptor.full_name for registration in registrations]
     reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     try:
-        server.add_insecure_port(address)
+        if lock.credentials is None:
+            server.add_insecure_port(address)
+        else:
+            server.add_secure_port(address, lock.credentials)
     except RuntimeError as error:
         raise CannotStart(f"cannot listen on {address}; is another process there?") from error
     return server

@@ -1,25 +1,48 @@
-"""Settings that every service has, read from the environment with the prefix STILLPOINT_."""
+"""Settings that every service has, read from the environment with the prefix STILLPOINT_, or from files of secrets: a
+setting can be the content of a file that has its variable's name in small letters, in the folder that
+STILLPOINT_SECRETS_DIR names (else /run/secrets, where containers get them).
+"""
 
 import ipaddress
-from typing import Annotated, Literal
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field
+import grpc
+import sqlalchemy as sa
+from pydantic import AfterValidator, Field, FilePath, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from svckit.auth.identity import Certificate, Identity
 from svckit.validation import is_region_name
 
+_SECRETS = Path("/run/secrets")
+_DOOR = (
+    "public_certificate",
+    "public_key",
+    "internal_certificate",
+    "internal_key",
+    "internal_ca",
+    "token_keys",
+)
+"""What authentication needs, all of it."""
 
-def _loopback(address: str) -> str:
-    """design.md §9: "Without authentication a service binds loopback only, and refuses any other address."""
+
+def _host_and_port(address: str) -> str:
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
         raise ValueError(f"{address!r} is not host:port")
-    host = host.strip("[]")
-    if host != "localhost" and not ipaddress.ip_address(host).is_loopback:
-        raise ValueError(
-            f"{host} is not a loopback address; without authentication a service binds loopback only"
-        )
+    if host != "localhost":
+        try:
+            ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            raise ValueError(f"{host!r} is neither localhost nor the number of an interface") from None
     return address
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
 def _region_name(name: str) -> str:
@@ -31,7 +54,7 @@ def _region_name(name: str) -> str:
 
 
 RegionName = Annotated[str, AfterValidator(_region_name)]
-LoopbackAddress = Annotated[str, AfterValidator(_loopback)]
+ListenAddress = Annotated[str, AfterValidator(_host_and_port)]
 
 
 class ServiceSettings(BaseSettings):
@@ -44,11 +67,32 @@ class ServiceSettings(BaseSettings):
         default={}, description="the same service of other regions: JSON, region to internal address"
     )
     database_url: str
+    database_password: SecretStr = Field(
+        default=SecretStr(""), description="of the URL's user, where the URL is not to say it"
+    )
     migrate_at_start: bool = Field(
         default=False, description="bring the database's schema up to date instead of refusing to start"
     )
-    public_address: LoopbackAddress
-    internal_address: LoopbackAddress
+    public_address: ListenAddress
+    internal_address: ListenAddress
+    public_certificate: FilePath | None = Field(
+        default=None, description="TLS of the public port: a PEM file with the certificate and its chain"
+    )
+    public_key: FilePath | None = None
+    internal_certificate: FilePath | None = Field(
+        default=None,
+        description="mutual TLS between services: what this one shows, to clients of its internal port and to the others",
+    )
+    internal_key: FilePath | None = None
+    internal_ca: FilePath | None = Field(
+        default=None, description="the CA of every service, and of nobody else"
+    )
+    token_keys: FilePath | None = Field(
+        default=None,
+        description="public keys of the issuer of bearer tokens: a JWKS file, read again when it changes",
+    )
+    token_issuer: str = Field(default="", description="claim `iss` of every token; empty lets any pass")
+    token_audience: str = Field(default="stillpoint", min_length=1, description="claim `aud` of every token")
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     handler_threads: int = Field(default=16, ge=1, description="requests worked on at once")
@@ -66,6 +110,55 @@ class ServiceSettings(BaseSettings):
     )
     shutdown_grace_seconds: float = Field(default=5.0, ge=0)
 
+    def __init__(self, **values: Any) -> None:
+        folder = Path(os.environ.get("STILLPOINT_SECRETS_DIR", _SECRETS))
+        super().__init__(_secrets_dir=folder if folder.is_dir() else None, **values)
+
+    @model_validator(mode="after")
+    def _locked_or_on_loopback(self) -> Self:
+        """design.md §9: "Without authentication a service binds loopback only, and refuses any other address."""
+        missing = [name for name in _DOOR if getattr(self, name) is None]
+        if missing and len(missing) < len(_DOOR):
+            names = ", ".join(f"STILLPOINT_{name.upper()}" for name in missing)
+            raise ValueError(f"authentication needs all its settings; not set: {names}")
+        if missing:
+            open_to_others = [
+                address
+                for address in (self.public_address, self.internal_address)
+                if not _is_loopback(address)
+            ]
+            if open_to_others:
+                raise ValueError(
+                    f"{' and '.join(open_to_others)}: not on loopback; without authentication a service binds loopback "
+                    f"only (authentication is: {', '.join(f'STILLPOINT_{name.upper()}' for name in _DOOR)})"
+                )
+        return self
+
+    @property
+    def database(self) -> sa.URL:
+        url = sa.make_url(self.database_url)
+        password = self.database_password.get_secret_value()
+        return url.set(password=password) if password else url
+
     @property
     def database_connections(self) -> int:
         return self.handler_threads + self.saga_workers + 2
+
+    @property
+    def certificate(self) -> Certificate | None:
+        """Of the public port; None without authentication."""
+        if self.public_certificate is None or self.public_key is None:
+            return None
+        return Certificate(self.public_certificate, self.public_key)
+
+    @property
+    def identity(self) -> Identity | None:
+        """Among services; None without authentication."""
+        if self.internal_certificate is None or self.internal_key is None or self.internal_ca is None:
+            return None
+        return Identity(Certificate(self.internal_certificate, self.internal_key), self.internal_ca)
+
+    @property
+    def channel_credentials(self) -> grpc.ChannelCredentials | None:
+        """For calls to other services; None without authentication."""
+        return None if self.identity is None else self.identity.channel_credentials()

@@ -21,9 +21,9 @@ def run_main(service: str, main: Callable[[], None]) -> None:
 
 
 def sentences(error: ValidationError) -> list[str]:
-    """What is wrong with each setting, by the name of its environment variable."""
+    """What is wrong with each setting, by the name of its environment variable, and with several together."""
     return [
-        f"STILLPOINT_{'.'.join(str(part) for part in problem['loc']).upper()}: "
+        (f"STILLPOINT_{'.'.join(str(part) for part in problem['loc']).upper()}: " if problem["loc"] else "")
         + problem["msg"].removeprefix("Value error, ")
         for problem in error.errors(include_url=False, include_input=False)
     ]

@@ -30,6 +30,10 @@ def is_region_name(text: str) -> bool:
     return _REGION.fullmatch(text) is not None
 
 
+def is_resource_id(text: str) -> bool:
+    return _ID.fullmatch(text) is not None
+
+
 class Checks:
     """Use as `with Checks() as check:`; leaving the block raises InvalidRequest when anything was found."""
 

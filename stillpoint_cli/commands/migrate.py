@@ -32,7 +32,7 @@ def migrate(
     schema: Schema = importlib.import_module(f"{service.module}.migrations").SCHEMA
     try:
         settings = settings_class()
-        database = Database(settings.database_url, connections=1)
+        database = Database(settings.database, connections=1)
         before, after = schema.migrate(database, to)
     except CannotStart as error:
         raise Failure(str(error)) from error

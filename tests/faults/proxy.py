@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from svckit.calls import open_channel
+from svckit.channels import open_channel
 from tests.faults.gates import Gates
 
 _LONGEST_CALL_SECONDS = 60.0

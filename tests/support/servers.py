@@ -10,7 +10,7 @@ from contextlib import contextmanager
 import grpc
 from grpc_health.v1 import health
 
-from svckit.server import Registration, _server
+from svckit.server import UNLOCKED, Registration, server_at
 
 
 def free_port() -> int:
@@ -31,7 +31,7 @@ def served(
     async def serve() -> None:
         threads = ThreadPoolExecutor(handler_threads, thread_name_prefix="handler")
         asyncio.get_running_loop().set_default_executor(threads)
-        server = _server(admitted, health.aio.HealthServicer(), address, registrations)
+        server = server_at(address, registrations, health.aio.HealthServicer(), admitted, UNLOCKED)
         await server.start()
         ready.set()
         with ThreadPoolExecutor(1) as waiting:

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from svckit.clock import from_timestamp, to_timestamp
 from svckit.errors import InvalidRequest
 from svckit.ids import new_id
-from svckit.settings import LoopbackAddress, RegionName
+from svckit.settings import RegionName
 from svckit.validation import Checks
 
 
@@ -226,14 +226,3 @@ def test_a_region_may_not_have_this_name(name: str):
 def test_a_region_is_no_destination_from_itself():
     found = _problems(lambda check: check.destination("destination_region", "here", here="here"))
     assert found == [("destination_region", "is this region")]
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "localhost:50051", "[::1]:50051"])
-def test_a_service_binds_loopback(address: str):
-    assert TypeAdapter(LoopbackAddress).validate_python(address) == address
-
-
-@pytest.mark.parametrize("address", ["0.0.0.0:1", "10.0.0.1:1", "[::]:1", "127.0.0.1", ":1", "example.org:1"])
-def test_a_service_refuses_to_bind_anything_else(address: str):
-    with pytest.raises(ValidationError):
-        TypeAdapter(LoopbackAddress).validate_python(address)

@@ -1,0 +1,57 @@
+"""Channels to a service that may have several replicas."""
+
+import ipaddress
+import json
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import grpc
+
+_OPTIONS: list[tuple[str, Any]] = [
+    # One that comes back within a second when the other side does: gRPC's own pause grows to two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A replica that goes away makes its name be looked up again; half a minute, gRPC's own rest, is too long for that.
+    ("grpc.dns_min_time_between_resolutions_ms", 1000),
+    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    # A refusal that names every disk of a large instance.
+    ("grpc.max_metadata_size", 64 * 1024),
+]
+
+
+def open_channel(
+    addresses: str,
+    credentials: grpc.ChannelCredentials | None = None,
+    options: Sequence[tuple[str, Any]] = (),
+) -> grpc.Channel:
+    """A channel that goes round the replicas at `addresses`: one `host:port`, whose name may stand for several, or several
+    with commas between. Plain without credentials; with them every replica shows a certificate for the first host.
+    """
+    target, authority = _target(addresses)
+    chosen = [*_OPTIONS, *authority, *options]
+    if credentials is None:
+        return grpc.insecure_channel(target, options=chosen)
+    return grpc.secure_channel(target, credentials, options=chosen)
+
+
+def _target(addresses: str) -> tuple[str, list[tuple[str, Any]]]:
+    each = [address.strip() for address in addresses.split(",")]
+    if len(each) == 1:
+        return each[0], []
+    # gRPC takes a list of numbers only; a list of names is looked up here, once.
+    numbers = [number for address in each for number in _numbers(address)]
+    family = "ipv6" if all(number.startswith("[") for number in numbers) else "ipv4"
+    host = each[0].rpartition(":")[0].strip("[]")
+    return f"{family}:{','.join(numbers)}", [("grpc.default_authority", host)]
+
+
+def _numbers(address: str) -> list[str]:
+    host, _, port = address.rpartition(":")
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        found = socket.getaddrinfo(host, int(port), family=socket.AF_INET, type=socket.SOCK_STREAM)
+        return [f"{number[4][0]}:{port}" for number in found]
+    return [address]
