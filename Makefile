@@ -16,10 +16,10 @@ LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-comman
 # make would take it for the target of that name.
 PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
 
-.PHONY: help demo test lint format protos up bench grpcurl clients lock clean
+.PHONY: help demo test test-postgres lint format protos up bench grpcurl clients lock clean
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.ready gen/.ready ## show one snapshot of a whole machine, from disks to rollback
 	@$(BIN)/python $(DEMO)
@@ -27,6 +27,10 @@ demo: $(VENV)/.ready gen/.ready ## show one snapshot of a whole machine, from di
 test: $(VENV)/.ready gen/.ready ## run the tests (ARGS="tests/unit -k lease" for some of them)
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest $(or $(ARGS),tests/unit tests/contract tests/faults tests/e2e)
+
+test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel
+	@echo "test-postgres: pytest"
+	@$(BIN)/python -m pytest --database postgresql --postgres container $(or $(ARGS),tests/unit tests/contract tests/faults)
 
 lint: $(VENV)/.ready gen/.ready ## ruff, mypy --strict and buf; changes nothing
 	@echo "lint: ruff check"; $(BIN)/ruff check --quiet
