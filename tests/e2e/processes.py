@@ -24,8 +24,9 @@ _AT_ONCE = 4
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's, without what a developer may have set for a deployment of their own."""
+    """This process's, without what a developer may have set or kept for a deployment of their own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STILLPOINT_")}
+    kept["XDG_CONFIG_HOME"] = "/nowhere"
     return kept | {f"STILLPOINT_{name}": value for name, value in settings.items()}
 
 
