@@ -25,10 +25,8 @@ from svckit.telemetry import traces
 REQUEST_ID = "x-request-id"
 
 _SANE = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_CODES: dict[Any, str] = {
-    code.value[0]: code.name for code in grpc.StatusCode if code is not grpc.StatusCode.OK
-}
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_CODES = {code: code.name for code in grpc.StatusCode}
 _NOBODY = "unknown"
 _tells: ContextVar[bool] = ContextVar("tells", default=False)
 """Whether the request under way changes an operation."""
@@ -147,7 +145,8 @@ class Requests(grpc.aio.ServerInterceptor):
             code = "CANCELLED"
             raise
         except BaseException:
-            code = _CODES.get(context.code()) or "UNKNOWN"
+            # Whoever aborts has set it; of an error that nobody caught gRPC makes UNKNOWN.
+            code = _CODES.get(context.code(), "UNKNOWN")
             raise
         finally:
             seconds = time.perf_counter() - begun
