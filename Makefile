@@ -16,7 +16,7 @@ LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-comman
 # make would take it for the target of that name.
 PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
 
-.PHONY: help demo test test-postgres lint format protos up bench grpcurl clients lock clean
+.PHONY: help demo test test-postgres lint format protos serve up down demo-compose bench grpcurl clients lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -45,8 +45,17 @@ format: $(VENV)/.ready ## format Python and protos in place, with ruff's safe fi
 protos: $(VENV)/.ready ## generate gen/ from protos/ (the other targets do so when a proto changed)
 	@$(BIN)/python hatch_build.py && touch gen/.ready
 
-up: $(VENV)/.ready gen/.ready ## start the three services on loopback, data in ./var
+serve: $(VENV)/.ready gen/.ready ## start the three services on loopback, data in ./var
 	@$(BIN)/stillpoint up
+
+up: $(VENV)/.ready gen/.ready ## start a deployment in containers (needs Docker; ARGS="--scale compute_svc=2" for replicas)
+	@STILLPOINT=$(BIN)/stillpoint deploy/up.sh $(ARGS)
+
+down: ## stop the deployment; its data stays (ARGS=--volumes removes that too)
+	@deploy/compose down $(ARGS)
+
+demo-compose: $(VENV)/.ready gen/.ready ## the demo, against the deployment that `make up` started
+	@deploy/demo.sh $(BIN)/python $(BIN)/stillpoint
 
 bench: $(VENV)/.ready gen/.ready ## measure, and print the numbers
 	@$(BIN)/python bench/machine_snapshot.py && $(BIN)/python bench/blockstore.py
