@@ -184,6 +184,8 @@ class LocalDeployment:
             "PUBLIC_ADDRESS": endpoint.public,
             "INTERNAL_ADDRESS": endpoint.internal,
             "MIGRATE_AT_START": "true",
+            # There is no other replica to go to.
+            "SHUTDOWN_NOTICE_SECONDS": "0",
         }
         if service is Service.DISK:
             settings["STORE_PATH"] = str(self.folder / "store")

@@ -108,7 +108,16 @@ class ServiceSettings(BaseSettings):
         gt=0,
         description="how long a mutation waits for its operation before it answers UNAVAILABLE",
     )
-    shutdown_grace_seconds: float = Field(default=5.0, ge=0)
+    shutdown_notice_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        description="how long a service that is to stop goes on while health says NOT_SERVING: clients go elsewhere",
+    )
+    shutdown_grace_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="what requests in progress then have to end; after it they are UNAVAILABLE",
+    )
 
     def __init__(self, **values: Any) -> None:
         folder = Path(os.environ.get("STILLPOINT_SECRETS_DIR", _SECRETS))

@@ -85,8 +85,7 @@ class MainJob:
         for number, disk_id in enumerate(machine.disk_ids):
             text = f"{word} {number}".encode().ljust(BLOCK_BYTES, b"\0")
             extent = block_service_pb2.Extent(offset_bytes=0, data=text)
-            request = block_service_pb2.WriteBlocksRequest(disk_id=disk_id, extents=[extent])
-            self._resumed(lambda request=request: list(self.blocks.WriteBlocks(iter([request]))))
+            self._write(block_service_pb2.WriteBlocksRequest(disk_id=disk_id, extents=[extent]))
 
     def words_on(self, machine: Machine) -> list[str]:
         return [
@@ -97,12 +96,13 @@ class MainJob:
     def words_in(self, snapshot: instance_snapshot_pb2.InstanceSnapshot) -> list[str]:
         return [
             self._read(
-                block_service_pb2.ReadBlocksRequest(
-                    snapshot_id=member.snapshot_id, length_bytes=BLOCK_BYTES
-                )
+                block_service_pb2.ReadBlocksRequest(snapshot_id=member.snapshot_id, length_bytes=BLOCK_BYTES)
             )
             for member in snapshot.members
         ]
+
+    def _write(self, request: block_service_pb2.WriteBlocksRequest) -> None:
+        self._resumed(lambda: list(self.blocks.WriteBlocks(iter([request]))))
 
     def _read(self, request: block_service_pb2.ReadBlocksRequest) -> str:
         pieces = self._resumed(lambda: list(self.blocks.ReadBlocks(request)))
@@ -168,6 +168,7 @@ class MainJob:
                 if code_of(error) is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > give_up:
                     raise
                 self.broken_streams += 1
+                time.sleep(0.1)
 
 
 def new_request_id() -> str:

@@ -73,6 +73,7 @@ class Replica:
     def _serves(self) -> bool:
         assert self._process is not None
         assert self._process.poll() is None, self.log.read_text()[-2000:]
+        time.sleep(0.1)  # each look opens a connection, beside the process that is to start
         with grpc.insecure_channel(self.endpoint.public) as channel:
             stub: Any = health_pb2_grpc.HealthStub(channel)  # its published types have no methods
             try:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import grpc
 from grpc_health.v1 import health
 
+from svckit.edge import OpenStreams
 from svckit.server import UNLOCKED, Registration, server_at
 
 
@@ -31,7 +32,9 @@ def served(
     async def serve() -> None:
         threads = ThreadPoolExecutor(handler_threads, thread_name_prefix="handler")
         asyncio.get_running_loop().set_default_executor(threads)
-        server = server_at(address, registrations, health.aio.HealthServicer(), admitted, UNLOCKED)
+        server = server_at(
+            address, registrations, health.aio.HealthServicer(), admitted, UNLOCKED, OpenStreams()
+        )
         await server.start()
         ready.set()
         with ThreadPoolExecutor(1) as waiting:
