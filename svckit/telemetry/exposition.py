@@ -39,7 +39,7 @@ class AtScrape(Collector):
 
 def expose(registry: CollectorRegistry, address: str) -> None:
     """Until the process ends, also while it stops: nothing depends on these threads, so nobody waits for them. An empty
-    address shows it to nobody.
+    address is nowhere.
     """
     if not address:
         return
