@@ -201,9 +201,11 @@ def test_an_observer_is_told_what_is_read_written_and_committed(store: BlockStor
     store.create_volume("v", MIB)
     write(store, "v", 100, noise(5000))
     store.read("v", 0, 7000)
-    assert (told.written_bytes, told.read_bytes, told.changes) == (5000, 7000, 2)
+    assert (told.written_bytes, told.read_bytes) == (5000, 7000)
+    # Two are ours, one after the other; a store that has just been opened may add a look for what is to be reclaimed.
+    assert told.changes in (2, 3)
     assert all(0 < seconds < 60 for seconds in told.seconds)
-    assert len(told.seconds) == 2
+    assert 2 <= len(told.seconds) <= told.changes
 
 
 def test_usage_says_what_the_file_system_holds_of_the_store_and_may_come_to_hold(store: BlockStore) -> None:
