@@ -16,10 +16,10 @@ LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-comman
 # make would take it for the target of that name.
 PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
 
-.PHONY: help demo test lint format protos up bench grpcurl lock clean
+.PHONY: help demo test test-postgres lint format protos serve up down demo-compose bench grpcurl clients lock clean
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.ready gen/.ready ## show one snapshot of a whole machine, from disks to rollback
 	@$(BIN)/python $(DEMO)
@@ -27,6 +27,10 @@ demo: $(VENV)/.ready gen/.ready ## show one snapshot of a whole machine, from di
 test: $(VENV)/.ready gen/.ready ## run the tests (ARGS="tests/unit -k lease" for some of them)
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest $(or $(ARGS),tests/unit tests/contract tests/faults tests/e2e)
+
+test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel
+	@echo "test-postgres: pytest"
+	@$(BIN)/python -m pytest --database postgresql --postgres container $(or $(ARGS),tests/unit tests/contract tests/faults)
 
 lint: $(VENV)/.ready gen/.ready ## ruff, mypy --strict and buf; changes nothing
 	@echo "lint: ruff check"; $(BIN)/ruff check --quiet
@@ -41,13 +45,26 @@ format: $(VENV)/.ready ## format Python and protos in place, with ruff's safe fi
 protos: $(VENV)/.ready ## generate gen/ from protos/ (the other targets do so when a proto changed)
 	@$(BIN)/python hatch_build.py && touch gen/.ready
 
-up: $(VENV)/.ready gen/.ready ## start the three services on loopback, data in ./var
+serve: $(VENV)/.ready gen/.ready ## start the three services on loopback, data in ./var
 	@$(BIN)/stillpoint up
+
+up: $(VENV)/.ready gen/.ready ## start a deployment in containers (needs Docker; ARGS="--scale compute_svc=2" for replicas)
+	@STILLPOINT=$(BIN)/stillpoint deploy/up.sh $(ARGS)
+
+down: ## stop the deployment; its data stays (ARGS=--volumes removes that too)
+	@deploy/compose down $(ARGS)
+
+demo-compose: $(VENV)/.ready gen/.ready ## the demo, against the deployment that `make up` started
+	@deploy/demo.sh $(BIN)/python $(BIN)/stillpoint
 
 bench: $(VENV)/.ready gen/.ready ## measure, and print the numbers
 	@$(BIN)/python bench/machine_snapshot.py && $(BIN)/python bench/blockstore.py
 
-grpcurl: $(GRPCURL) ## build grpcurl into .tools/bin for the e2e tests (needs Go)
+grpcurl: $(GRPCURL) $(VENV)/.ready gen/.ready ## run the README's session with grpcurl and check what it prints (needs Go)
+	@$(BIN)/python -m pytest tests/e2e/test_grpcurl.py
+
+clients: $(VENV)/.ready gen/.ready ## run tests/clients: the main job from Go and TypeScript (needs Go 1.24, Node 20)
+	@$(BIN)/python -m pytest $(or $(ARGS),tests/clients)
 
 lock: $(VENV)/.ready ## choose new pins within pyproject.toml's ranges
 	@$(BIN)/uv pip compile --quiet --upgrade $(LOCK) -o requirements.txt
@@ -55,6 +72,7 @@ lock: $(VENV)/.ready ## choose new pins within pyproject.toml's ranges
 
 clean: ## remove what was generated and cached; var/ (your data) stays
 	rm -rf $(VENV) .tools gen build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf tests/clients/go/client tests/clients/*/gen tests/clients/typescript/dist tests/clients/typescript/node_modules
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.ready: pyproject.toml requirements-dev.txt hatch_build.py scripts/make_venv.sh

@@ -21,13 +21,18 @@ from svckit.database import Database
 from svckit.logs import configure_logging
 from svckit.mutations import Mutations
 from svckit.saga import SagaEngine
+from svckit.saga.instruments import SagaInstruments
 from svckit.server import Registration, run_service
 from svckit.startup import run_main
+from svckit.telemetry import traces
+from svckit.telemetry.exposition import new_registry
 
 
 def main() -> None:
     settings = Settings()
     configure_logging(service="compute_svc", level=settings.log_level, form=settings.log_format)
+    traces.start("compute_svc", settings.region, settings.traces_endpoint)
+    registry = new_registry()
     database = Database(settings.database, connections=settings.database_connections)
     SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     service = ComputeService(settings.region)
@@ -39,6 +44,7 @@ def main() -> None:
         region=settings.region,
         workers=settings.saga_workers,
         lease_seconds=settings.saga_lease_seconds,
+        instruments=SagaInstruments(registry),
     )
     mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
     run_service(
@@ -64,6 +70,7 @@ def main() -> None:
                 participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"],
             ),
         ],
+        registry=registry,
     )
 
 

@@ -25,9 +25,10 @@ from demo.story import Story
 from demo.writer import Writer, read_log
 from stillpoint_cli.addresses import Addresses, Chosen, Service
 from stillpoint_cli.connections import Connections
+from stillpoint_cli.credentials import Credentials
 from stillpoint_cli.errors import Failure, explain
 from stillpoint_cli.local import LocalDeployment
-from stillpoint_cli.regions import find_addresses
+from stillpoint_cli.regions import find_deployment
 from stillpoint_cli.values import format_duration, format_size
 
 PLANS = (
@@ -81,8 +82,8 @@ def named_services(story: Story) -> Iterator[Connections]:
         raise Failure(
             "STILLPOINT_COMPUTE, STILLPOINT_DISK and STILLPOINT_SNAPSHOT must say where the deployment is"
         )
-    addresses = find_addresses(Chosen(public=named), os.environ)
-    with closing(Connections(addresses)) as connections:
+    addresses = find_deployment(Chosen(public=named), os.environ).addresses
+    with closing(Connections(addresses, Credentials(os.environ))) as connections:
         with story.step("Find the three services of the deployment"):
             say_where(story, addresses)
         yield connections

@@ -1,5 +1,6 @@
 """Composition root of disk_svc: settings, database, block store, saga engine, servers. No logic."""
 
+from disk_svc import metrics
 from disk_svc.blockstore import BlockStore, LmdbBlockStore, StoreError
 from disk_svc.clients import Importers
 from disk_svc.migrations import SCHEMA
@@ -51,8 +52,11 @@ from svckit.mutations import Mutations
 from svckit.peers import Peers
 from svckit.recurring import Recurring
 from svckit.saga import SagaEngine
+from svckit.saga.instruments import SagaInstruments
 from svckit.server import Registration, run_service
 from svckit.startup import CannotStart, run_main
+from svckit.telemetry import traces
+from svckit.telemetry.exposition import new_registry
 
 
 def main() -> None:
@@ -68,6 +72,8 @@ def main() -> None:
 def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None:
     """Serve over any block store until SIGTERM, then close it. `clock` says what has come due."""
     configure_logging(service="disk_svc", level=settings.log_level, form=settings.log_format)
+    traces.start("disk_svc", settings.region, settings.traces_endpoint)
+    registry = new_registry()
     database = Database(settings.database, connections=settings.database_connections)
     SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     quotas = {
@@ -75,6 +81,7 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
         Kind.AUTOMATIC: settings.automatic_snapshots_per_disk,
     }
     realm = Realm(database, store, settings.region, quotas)
+    metrics.register(registry, realm)
     disks = Disks(realm)
     points = Points(realm)
     snapshots = Snapshots(realm, disks, points, clock)
@@ -96,6 +103,7 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
         region=settings.region,
         workers=settings.saga_workers,
         lease_seconds=settings.saga_lease_seconds,
+        instruments=SagaInstruments(registry),
     )
     mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
     run_service(
@@ -144,6 +152,7 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
         ],
         forget=store.forget,
         close=store.close,
+        registry=registry,
     )
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from svckit.settings import ListenAddress, ServiceSettings
+from svckit.settings import ListenAddress, ListenAddressOrNone, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -16,6 +16,7 @@ class Settings(ServiceSettings):
     database_url: str = "sqlite:///var/disk.db"
     public_address: ListenAddress = "127.0.0.1:50052"
     internal_address: ListenAddress = "127.0.0.1:50062"
+    metrics_address: ListenAddressOrNone = "127.0.0.1:50072"
     store_path: Path = Path("var/store")
     manual_snapshots_per_disk: int = Field(default=256, ge=1)
     automatic_snapshots_per_disk: int = Field(default=256, ge=1)

@@ -25,8 +25,11 @@ from svckit.mutations import Mutations
 from svckit.peers import Peers
 from svckit.recurring import Recurring
 from svckit.saga import SagaEngine
+from svckit.saga.instruments import SagaInstruments
 from svckit.server import Registration, run_service
 from svckit.startup import run_main
+from svckit.telemetry import traces
+from svckit.telemetry.exposition import new_registry
 
 
 def main() -> None:
@@ -36,6 +39,8 @@ def main() -> None:
 def serve(settings: Settings, clock: Clock = utc_now) -> None:
     """Serve until SIGTERM. `clock` says what has expired."""
     configure_logging(service="snapshot_svc", level=settings.log_level, form=settings.log_format)
+    traces.start("snapshot_svc", settings.region, settings.traces_endpoint)
+    registry = new_registry()
     database = Database(settings.database, connections=settings.database_connections)
     SCHEMA.make_ready(database, migrate=settings.migrate_at_start)
     credentials = settings.channel_credentials
@@ -52,6 +57,7 @@ def serve(settings: Settings, clock: Clock = utc_now) -> None:
         region=settings.region,
         workers=settings.saga_workers,
         lease_seconds=settings.saga_lease_seconds,
+        instruments=SagaInstruments(registry),
     )
     mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
     expiry = Expiry(service, mutations, database, settings.region, clock)
@@ -75,6 +81,7 @@ def serve(settings: Settings, clock: Clock = utc_now) -> None:
             ),
         ],
         recurring=[Recurring("expiry", expiry.round, settings.round_seconds)],
+        registry=registry,
     )
 
 

@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from svckit.settings import ListenAddress, ServiceSettings
+from svckit.settings import ListenAddress, ListenAddressOrNone, ServiceSettings
 
 
 class Settings(ServiceSettings):
@@ -11,6 +11,7 @@ class Settings(ServiceSettings):
     database_url: str = "sqlite:///var/snapshot.db"
     public_address: ListenAddress = "127.0.0.1:50053"
     internal_address: ListenAddress = "127.0.0.1:50063"
+    metrics_address: ListenAddressOrNone = "127.0.0.1:50073"
     compute_address: str = "127.0.0.1:50061"
     disk_address: str = "127.0.0.1:50062"
     deadline_seconds: float = Field(

@@ -30,10 +30,11 @@ class Service(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """The two addresses of one service, each `host:port`."""
+    """The addresses of one service, each `host:port`; `metrics` is empty where nobody needs it."""
 
     public: str
     internal: str
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +46,11 @@ class Addresses:
     snapshot: Endpoint
 
     @classmethod
-    def on_loopback(cls, ports: Mapping[Service, tuple[int, int]]) -> Self:
+    def on_loopback(cls, ports: Mapping[Service, tuple[int, int, int]]) -> Self:
         return cls(
             **{
-                service.value: Endpoint(f"127.0.0.1:{public}", f"127.0.0.1:{internal}")
-                for service, (public, internal) in ports.items()
+                service.value: Endpoint(*(f"127.0.0.1:{port}" for port in of_service))
+                for service, of_service in ports.items()
             }
         )
 
@@ -74,9 +75,9 @@ class Addresses:
 
 
 DEFAULT_PORTS = {
-    Service.COMPUTE: (50051, 50061),
-    Service.DISK: (50052, 50062),
-    Service.SNAPSHOT: (50053, 50063),
+    Service.COMPUTE: (50051, 50061, 50071),
+    Service.DISK: (50052, 50062, 50072),
+    Service.SNAPSHOT: (50053, 50063, 50073),
 }
 DEFAULT_ADDRESSES = Addresses.on_loopback(DEFAULT_PORTS)
 

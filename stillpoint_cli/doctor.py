@@ -33,7 +33,7 @@ from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
 )
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2_grpc import InstanceSnapshotServiceStub
 from stillpoint_cli.addresses import Service
-from stillpoint_cli.errors import Unreachable, code_of, explain
+from stillpoint_cli.errors import Failure, code_of, explain
 from stillpoint_cli.following import LIVE_STATES, owner_of
 from stillpoint_cli.output import enum_name
 from stillpoint_cli.paging import MOST_PER_PAGE, each
@@ -59,6 +59,8 @@ class Channels:
     disk: grpc.Channel
     disk_internal: grpc.Channel
     snapshot: grpc.Channel
+    one_account: bool = False
+    """Whether the public ports show what belongs to one account, while the internal ones show everything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,7 @@ def _examine_one(channels: Channels, check: str, look: _Check, looks: int, pause
                 found += [finding for finding in seeming if not number or finding in suspicions]
             if not found:
                 break
-    except (grpc.RpcError, Unreachable) as error:
+    except (grpc.RpcError, Failure) as error:
         return Result(check, 0, (), (explain(error) or str(error)).partition("\n")[0])
     return Result(check, looked_at, tuple(found), "")
 
@@ -117,6 +119,7 @@ class _Asker:
     """Asks the services during one look, and remembers its latest answers: neighbours in a list share them."""
 
     def __init__(self, channels: Channels) -> None:
+        self._one_account = channels.one_account
         self.leases = ComputeParticipantStub(channels.compute_internal)
         self.holds = DiskParticipantStub(channels.disk_internal)
         self.disk_snapshots = DiskSnapshotServiceStub(channels.disk)
@@ -136,7 +139,10 @@ class _Asker:
             return False
         request = GetOperationRequest(operation_id=operation_id)
         response = _unless_missing(lambda: self.operations[owner].GetOperation(request))
-        return response is not None and response.operation.state in LIVE_STATES
+        if response is None:
+            # Of another account, or of none any more: a fault is only what is certain.
+            return self._one_account
+        return response.operation.state in LIVE_STATES
 
     def _instance_snapshot(self, instance_snapshot_id: str) -> InstanceSnapshot | None:
         request = GetInstanceSnapshotRequest(instance_snapshot_id=instance_snapshot_id)

@@ -4,6 +4,7 @@ A refusal's status carries its facts in google.rpc details. All of them are prin
 a user who is told of the first would need five attempts to learn of the rest.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 
 import grpc
@@ -30,6 +31,26 @@ class Unreachable(Failure):
         cause = (detail or "no reason given").rpartition(": ")[2]
         super().__init__(
             f"cannot reach {service.module} at {address} ({cause}).\nIs it running there? {START_HINT}"
+        )
+
+
+class DoorLocked(Failure):
+    """A service was asked without TLS that takes nothing else."""
+
+    def __init__(self, service: Service, address: str) -> None:
+        super().__init__(
+            f"{service.module} at {address} has its door locked: it wants TLS and a token.\n"
+            "Set STILLPOINT_CA to the file of its CA, and `stillpoint login` with a token: there is no login for this address."
+        )
+
+
+class NotTrusted(Failure):
+    """Nothing was sent to a service that could not prove who it is."""
+
+    def __init__(self, service: Service, address: str, why: str) -> None:
+        super().__init__(
+            f"{service.module} at {address} does not prove who it is: {why}.\n"
+            "No token was sent. STILLPOINT_CA names the file of the CA to trust; `stillpoint login` keeps it."
         )
 
 
@@ -70,7 +91,7 @@ def _explain_call(call: grpc.Call) -> str:
             f"`{command('operation', 'list', '--unfinished')}` shows it."
         )
     summary = _sum_up(text or code.name, _reason(details) or code.name, list(_things_in_the_way(details)))
-    return "\n".join([summary, *(f"  {hint}" for hint in _hints(details))])
+    return "\n".join([summary, *(f"  {hint}" for hint in [*_hints(details), *_hints_at_the_door(code)])])
 
 
 def code_of(error: Exception) -> grpc.StatusCode | None:
@@ -160,3 +181,14 @@ def _hints(details: Iterable[Message]) -> Iterator[str]:
                 yield f"Incident {detail.metadata['incident_id']}: the service's log has the cause under this id."
             case _:
                 pass
+
+
+def _hints_at_the_door(code: grpc.StatusCode) -> Iterator[str]:
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        for name in ("STILLPOINT_TOKEN", "STILLPOINT_TOKEN_FILE"):
+            if os.environ.get(name):
+                yield f"The token is from {name}; put a new one there."
+                return
+        yield "`stillpoint login` takes a new token; so do STILLPOINT_TOKEN and STILLPOINT_TOKEN_FILE."
+    elif code is grpc.StatusCode.PERMISSION_DENIED:
+        yield "The token does not give that; nothing was changed. Ask whoever issues tokens for one that does."

@@ -1,6 +1,5 @@
 """Follows an operation to its end. An operation's id says which service to ask."""
 
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Annotated, Self
@@ -10,11 +9,11 @@ import typer
 from rich.progress import Progress, TaskID
 
 from stillpoint.operation.v1.operation_pb2 import Operation
-from stillpoint.operation.v1.operation_service_pb2 import GetOperationRequest, WatchOperationRequest
+from stillpoint.operation.v1.operation_service_pb2 import WatchOperationRequest
 from stillpoint_cli.addresses import Service
 from stillpoint_cli.bars import byte_bar
-from stillpoint_cli.connections import PAUSES_SECONDS, Connections
-from stillpoint_cli.errors import Failure, OperationFailed, code_of
+from stillpoint_cli.connections import Connections
+from stillpoint_cli.errors import Failure, OperationFailed
 from stillpoint_cli.output import live
 from stillpoint_cli.values import format_size
 
@@ -43,24 +42,18 @@ def must_own(operation_id: str) -> Service:
 
 def watch(connections: Connections, operation_id: str) -> Iterator[Operation]:
     """Every state of the operation until it rests. A stream that breaks is opened again and catches up."""
-    stub = connections.operations(must_own(operation_id))
-    pauses = iter(PAUSES_SECONDS)
+    owner = must_own(operation_id)
+    stub = connections.operations(owner)
+    wait = connections.wait(owner)
     while True:
         try:
             for response in stub.WatchOperation(WatchOperationRequest(operation_id=operation_id)):
-                pauses = iter(PAUSES_SECONDS)
+                wait = connections.answered(owner)
                 yield response.operation
                 if response.operation.state not in LIVE_STATES:
                     return
         except grpc.RpcError as error:
-            if code_of(error) is not grpc.StatusCode.UNAVAILABLE:
-                raise
-            pause = next(pauses, None)
-            if pause is None:
-                # Asked once more without a stream: that call says which service it is that does not answer.
-                stub.GetOperation(GetOperationRequest(operation_id=operation_id))
-                pause, pauses = PAUSES_SECONDS[-1], iter(PAUSES_SECONDS)
-            time.sleep(pause)
+            wait.sleep_after(error)
 
 
 def wait_for(connections: Connections, operation_id: str) -> Operation:

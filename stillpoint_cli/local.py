@@ -28,6 +28,11 @@ from stillpoint_cli.errors import Failure
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 TAIL_LINES = 20
+_OF_CLIENTS = {
+    f"STILLPOINT_{name}"
+    for name in ("TOKEN", "TOKEN_FILE", "CA", "TLS", "INTERNAL_CERTIFICATE", "INTERNAL_KEY", "INTERNAL_CA")
+}
+"""What a terminal has for the commands in it: no token goes to a process that needs none, nor another's certificate."""
 
 
 class LocalDeployment:
@@ -163,7 +168,7 @@ class LocalDeployment:
             self._processes[service] = subprocess.Popen(  # noqa: S603 - this interpreter and a module of ours
                 [sys.executable, "-m", self._modules[service]],
                 env={
-                    **os.environ,
+                    **{name: value for name, value in os.environ.items() if name not in _OF_CLIENTS},
                     **self._environment,
                     **self._settings(service),
                     **self._service_environment.get(service, {}),
@@ -183,6 +188,7 @@ class LocalDeployment:
             "DATABASE_URL": f"sqlite:///{self.folder / f'{service}.db'}",
             "PUBLIC_ADDRESS": endpoint.public,
             "INTERNAL_ADDRESS": endpoint.internal,
+            "METRICS_ADDRESS": endpoint.metrics,
             "MIGRATE_AT_START": "true",
         }
         if service is Service.DISK:
@@ -229,12 +235,14 @@ def addresses_for(regions: int, *, free_ports: bool) -> list[Addresses]:
     """For so many deployments side by side: the default ports, those 100 above them, and so on; or any that are free."""
     if free_ports:
         ports = _free_ports()
-        each = [{service: (next(ports), next(ports)) for service in Service} for _ in range(regions)]
+        each = [
+            {service: (next(ports), next(ports), next(ports)) for service in Service} for _ in range(regions)
+        ]
     else:
         each = [
             {
-                service: (public + above, internal + above)
-                for service, (public, internal) in DEFAULT_PORTS.items()
+                service: (public + above, internal + above, metrics + above)
+                for service, (public, internal, metrics) in DEFAULT_PORTS.items()
             }
             for above in range(0, 100 * regions, 100)
         ]
@@ -256,7 +264,7 @@ def _lock_folder(folder: Path) -> IO[str]:
 
 def _must_be_free(service: Service, endpoint: Endpoint) -> None:
     # Asked before anything is started: gRPC servers share a port when both allow it, and would share the calls too.
-    for address in (endpoint.public, endpoint.internal):
+    for address in filter(None, (endpoint.public, endpoint.internal, endpoint.metrics)):
         host, port = address.split(":")
         if not _is_free(int(port), host):
             raise Failure(

@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from stillpoint_cli.addresses import Chosen, Service
+from stillpoint_cli.parsing import parse_address
 from stillpoint_cli.pasting import begin_as
 
 COMMANDS = {
@@ -23,8 +24,12 @@ COMMANDS = {
     "operation": "What runs behind a request: list, show, watch, retry.",
     "events": "List what happened, newest first.",
     "account": "The standing of an account: show it, set it.",
+    "login": "Keep a token for a deployment with a locked door.",
+    "logout": "Forget that token.",
     "migrate": "Bring the schema of a service's database up to date.",
     "doctor": "Check that what must hold across the services does.",
+    "dev-certs": "Make certificates and keys for trying a locked door.",
+    "dev-token": "Print a token that those keys sign.",
 }
 
 
@@ -41,7 +46,10 @@ class LazyCommands(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         if name is None:
             return None, None, rest  # a half-typed name, while the shell completes it
-        module = importlib.import_module(f"stillpoint_cli.commands.{name}")
+        if name != "up":  # whose services inherit it, and have a log for that
+            # What goes wrong is said by the command; gRPC would print a line of its own before it.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+        module = importlib.import_module(f"stillpoint_cli.commands.{name.replace('-', '_')}")
         return name, typer.main.get_command(module.app), rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -90,14 +98,27 @@ def find_services(
     ] = "",
     compute: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", envvar="STILLPOINT_COMPUTE", help="Where compute_svc is."),
+        typer.Option(
+            parser=parse_address,
+            metavar="HOST:PORT",
+            envvar="STILLPOINT_COMPUTE",
+            help="Where compute_svc is: of several replicas, a name that stands for all, or each with commas between.",
+        ),
     ] = None,
     disk: Annotated[
-        str | None, typer.Option(metavar="HOST:PORT", envvar="STILLPOINT_DISK", help="Where disk_svc is.")
+        str | None,
+        typer.Option(
+            parser=parse_address, metavar="HOST:PORT", envvar="STILLPOINT_DISK", help="Where disk_svc is."
+        ),
     ] = None,
     snapshot: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", envvar="STILLPOINT_SNAPSHOT", help="Where snapshot_svc is."),
+        typer.Option(
+            parser=parse_address,
+            metavar="HOST:PORT",
+            envvar="STILLPOINT_SNAPSHOT",
+            help="Where snapshot_svc is; as many as of compute_svc.",
+        ),
     ] = None,
     _version: Annotated[
         bool,
@@ -111,7 +132,7 @@ def find_services(
       stillpoint instance create web-1 --system 10GiB --data 20GiB
 
     The other commands find them by the options below or, without those, by the file that `up` leaves in its folder
-    ($STILLPOINT_DIR, else ./var), else on the default ports. Times are local time, typed and printed.
+    ($STILLPOINT_DIR, else ./var), else where `login` was, else on the default ports. Times are local time, typed and printed.
     """
     public = {Service.COMPUTE: compute, Service.DISK: disk, Service.SNAPSHOT: snapshot}
     chosen = Chosen(region, {service: address for service, address in public.items() if address})

@@ -35,3 +35,13 @@ def at_least(least: int) -> Callable[[str], int]:
         return number
 
     return parse
+
+
+def parse_address(text: str) -> str:
+    """`host:port`, or several with commas between, as one text without spaces."""
+    addresses = [address.strip() for address in text.split(",")]
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+            raise typer.BadParameter(f"{address!r} is not HOST:PORT")
+    return ",".join(addresses)

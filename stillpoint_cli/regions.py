@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stillpoint_cli.addresses import (
@@ -10,37 +11,57 @@ from stillpoint_cli.addresses import (
     DEFAULT_REGION,
     Addresses,
     Chosen,
-    Endpoint,
     Service,
     running_regions,
 )
 from stillpoint_cli.errors import Failure
 
 
-def find_addresses(chosen: Chosen, environment: Mapping[str, str]) -> Addresses:
-    """Each address from the first that has it: the caller's choice, addresses.json of the region, the default port.
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The addresses of a deployment, and which of them are but a guess: default ports that nothing speaks for."""
+
+    addresses: Addresses
+    guessed: frozenset[str]
+
+
+def find_deployment(chosen: Chosen, environment: Mapping[str, str], login: Addresses | None = None) -> Found:
+    """Each address from the first that has it: the caller's choice, addresses.json of the region, the login, the default
+    port.
 
     The environment names what has no option of its own: the folder, and the internal addresses that only `doctor`
     asks.
     """
-    fallback = DEFAULT_ADDRESSES
+    fallback = login or DEFAULT_ADDRESSES
     if any(service not in chosen.public for service in Service):
         named = environment.get("STILLPOINT_DIR")
-        fallback = _of_region(Path(named or DEFAULT_FOLDER), chosen.region, folder_is_named=bool(named))
-    return Addresses(
+        fallback = _of_region(
+            Path(named or DEFAULT_FOLDER), chosen.region, fallback, folder_is_named=bool(named)
+        )
+    guessed: set[str] = set()
+
+    def address(chosen: str | None, otherwise: str) -> str:
+        if not chosen and fallback is DEFAULT_ADDRESSES:
+            guessed.add(otherwise)
+        return chosen or otherwise
+
+    addresses = Addresses(
         **{
-            service.value: Endpoint(
-                public=chosen.public.get(service, fallback.of(service).public),
-                internal=environment.get(f"STILLPOINT_{service.name}_INTERNAL")
-                or fallback.of(service).internal,
+            service.value: replace(
+                fallback.of(service),
+                public=address(chosen.public.get(service), fallback.of(service).public),
+                internal=address(
+                    environment.get(f"STILLPOINT_{service.name}_INTERNAL"), fallback.of(service).internal
+                ),
             )
             for service in Service
         }
     )
+    return Found(addresses, frozenset(guessed))
 
 
-def _of_region(folder: Path, region: str, *, folder_is_named: bool) -> Addresses:
-    """Of the named one, or of the only one that runs; the default ports when none runs, and nothing is named."""
+def _of_region(folder: Path, region: str, otherwise: Addresses, *, folder_is_named: bool) -> Addresses:
+    """Of the named one, or of the only one that runs; `otherwise` when none runs, and nothing is named."""
     running = running_regions(folder)
     if region in running:
         return running[region]
@@ -58,4 +79,4 @@ def _of_region(folder: Path, region: str, *, folder_is_named: bool) -> Addresses
         raise Failure(
             f"nothing runs on {folder}, which STILLPOINT_DIR names. `stillpoint up` starts it there."
         )
-    return next(iter(running.values()), DEFAULT_ADDRESSES)
+    return next(iter(running.values()), otherwise)

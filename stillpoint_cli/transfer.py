@@ -15,9 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import grpc
+
 from stillpoint.disk.v1.block_service_pb2 import Extent, ReadBlocksRequest, WriteBlocksRequest
 from stillpoint.disk.v1.disk_service_pb2 import GetDiskRequest
 from stillpoint.disk.v1.disk_snapshot_service_pb2 import GetDiskSnapshotRequest
+from stillpoint_cli.addresses import Service
 from stillpoint_cli.bars import byte_bar
 from stillpoint_cli.connections import Connections
 from stillpoint_cli.errors import Failure
@@ -63,27 +66,43 @@ def import_file(
         raise Failure(f"{path} does not fit on {disk_id}: it has {sizes}")
     began = time.monotonic()
     with path.open("rb") as file, _progress(path.name, size, show=show_progress) as advance:
-        upload = _Upload(disk_id, file, sparse=sparse)
-        for done in upload.run(connections):
-            advance(done)
+        data_bytes = durable_end = 0
+        wait = connections.wait(Service.DISK)
+        while True:
+            upload = _Upload(disk_id, file, durable_end, sparse=sparse)
+            try:
+                for durable_end in upload.run(connections):
+                    wait = connections.answered(Service.DISK)
+                    advance(durable_end)
+                break
+            except grpc.RpcError as error:
+                # What was on its way may be written or not. It is sent again from the last answer on: the same bytes to
+                # the same place.
+                wait.sleep_after(error)
+            finally:
+                data_bytes += upload.data_bytes
         # What comes after the last message of a sparse file are zeros, which need none.
         advance(size)
-    return Transferred(str(path), size, upload.data_bytes, time.monotonic() - began)
+    return Transferred(str(path), size, data_bytes, time.monotonic() - began)
 
 
 class _Upload:
-    """One WriteBlocks stream. gRPC pulls the messages on a thread of its own; the window makes that thread wait."""
+    """One WriteBlocks stream, from `begin` to the end of the file. gRPC pulls the messages on a thread of its own; the window
+    makes that thread wait.
+    """
 
-    def __init__(self, disk_id: str, file: BinaryIO, *, sparse: bool) -> None:
+    def __init__(self, disk_id: str, file: BinaryIO, begin: int, *, sparse: bool) -> None:
         self._disk_id = disk_id
         self._file = file
+        self._begin = begin
         self._sparse = sparse
         self._window = threading.Semaphore(WINDOW_MESSAGES)
         self._stopped = threading.Event()
-        # How far into the file each message reaches that is on its way.
-        self._ends: deque[int] = deque()
+        # How far into the file each message reaches that is on its way, and how many bytes it has.
+        self._sent: deque[tuple[int, int]] = deque()
         self._read_error: OSError | None = None
         self.data_bytes = 0
+        """Of those that are durable."""
 
     def run(self, connections: Connections) -> Iterator[int]:
         """Yields, as answers come, how far into the file everything is durable."""
@@ -92,11 +111,13 @@ class _Upload:
         first = next(messages, None)
         if first is None:
             return
-        messages_durable = durable_end = 0
+        messages_durable = 0
+        durable_end = self._begin
         try:
             for answer in connections.blocks.WriteBlocks(itertools.chain([first], messages)):
                 while messages_durable < answer.messages_durable:
-                    durable_end = self._ends.popleft()
+                    durable_end, data_bytes = self._sent.popleft()
+                    self.data_bytes += data_bytes
                     messages_durable += 1
                     self._window.release()
                 yield durable_end
@@ -105,15 +126,16 @@ class _Upload:
             self._window.release()
         if self._read_error is not None:
             raise self._read_error
-        if self._ends:
+        if self._sent:
             raise Failure(
                 f"the service closed the stream early: everything up to byte {durable_end} is durable, the rest is not"
             )
 
     def _messages(self) -> Iterator[WriteBlocksRequest]:
-        offset = 0
+        offset = self._begin
         try:
-            while data := self._file.read(MESSAGE_BYTES):
+            # At its own place: a stream that broke may still have its thread here.
+            while data := os.pread(self._file.fileno(), MESSAGE_BYTES, offset):
                 runs = list(data_runs(data)) if self._sparse else [(0, data)]
                 extents = [Extent(offset_bytes=offset + start, data=run) for start, run in runs]
                 offset += len(data)
@@ -122,8 +144,7 @@ class _Upload:
                 self._window.acquire()
                 if self._stopped.is_set():
                     return
-                self.data_bytes += sum(len(extent.data) for extent in extents)
-                self._ends.append(offset)
+                self._sent.append((offset, sum(len(extent.data) for extent in extents)))
                 yield WriteBlocksRequest(disk_id=self._disk_id, extents=extents)
         except OSError as error:
             # gRPC would log a traceback and say UNKNOWN. The stream ends here instead, and `run` raises this.
@@ -155,15 +176,25 @@ def export_file(connections: Connections, source_id: str, path: Path, *, show_pr
             file.truncate(size)
             data_bytes = 0
             end = 0
-            for piece in connections.blocks.ReadBlocks(request):
-                if piece.offset_bytes != end:
-                    raise Failure(f"the service skipped from byte {end} to {piece.offset_bytes}")
-                for start, run in data_runs(piece.data):
-                    file.seek(end + start)
-                    file.write(run)
-                    data_bytes += len(run)
-                end += piece.length_bytes
-                advance(end)
+            wait = connections.wait(Service.DISK)
+            while True:
+                try:
+                    for piece in connections.blocks.ReadBlocks(request):
+                        if piece.offset_bytes != end:
+                            raise Failure(f"the service skipped from byte {end} to {piece.offset_bytes}")
+                        for start, run in data_runs(piece.data):
+                            file.seek(end + start)
+                            file.write(run)
+                            data_bytes += len(run)
+                        end += piece.length_bytes
+                        wait = connections.answered(Service.DISK)
+                        advance(end)
+                    break
+                except grpc.RpcError as error:
+                    wait.sleep_after(error)
+                    request.offset_bytes = end
+                    if end == size:
+                        break
             if end != size:
                 raise Failure(f"the service ended the stream at byte {end} of {size}")
             file.flush()

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 
 from svckit.clock import utc_now
 from svckit.errors import Refusal
+from svckit.telemetry.requests import passed_on
 
 _INDEFINITE = {
     grpc.StatusCode.UNKNOWN,
@@ -46,7 +47,7 @@ def patience_seconds(deadline: datetime | None, at_most: float) -> float:
 def call(method: Callable[..., Response], request: Any, *, timeout_seconds: float) -> Response:
     """Raises Refusal for a definite no, and Unanswered for everything else."""
     with told_apart():
-        return method(request, timeout=timeout_seconds)
+        return method(request, timeout=timeout_seconds, metadata=passed_on())
 
 
 @contextmanager

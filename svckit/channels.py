@@ -8,6 +8,8 @@ from typing import Any
 
 import grpc
 
+from svckit.telemetry import traces
+
 _OPTIONS: list[tuple[str, Any]] = [
     # One that comes back within a second when the other side does: gRPC's own pause grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -32,8 +34,8 @@ def open_channel(
     target, authority = _target(addresses)
     chosen = [*_OPTIONS, *authority, *options]
     if credentials is None:
-        return grpc.insecure_channel(target, options=chosen)
-    return grpc.secure_channel(target, credentials, options=chosen)
+        return traces.traced(grpc.insecure_channel(target, options=chosen))
+    return traces.traced(grpc.secure_channel(target, credentials, options=chosen))
 
 
 def _target(addresses: str) -> tuple[str, list[tuple[str, Any]]]:

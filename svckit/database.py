@@ -4,6 +4,9 @@ A use case writes inside one `with database.write() as session:` block: it commi
 when anything is raised, a refusal too. State changes are conditional UPDATEs whose row count decides, so the rules
 hold on both databases and with any number of replicas.
 
+A database that is away is DatabaseAway, whichever statement notices: of a transaction that was under way nobody knows
+whether it was committed, so whoever asked for it asks again.
+
 The Session is a typed connection: reads give detached rows (values, never changed), writes are Core statements. The
 unit of work is not used, it costs two to five times as much.
 """
@@ -19,6 +22,21 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 
 _SQLITE_BEGIN = "sqlite_begin"
+
+_POOL_SECONDS = 5.0
+"""How long a transaction waits for a free connection. There is one for each thread, so it does not wait."""
+
+_POSTGRESQL_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
+"""Seconds and milliseconds: a machine that is gone says nothing, and libpq's and the kernel's own patience is minutes.
+What the URL says counts more.
+"""
+
+_AWAY = ("08", "53", "57", "58")
+"""Classes of PostgreSQL's states: no connection, no resources, an operator's or the system's intervention."""
+
+
+class DatabaseAway(Exception):
+    """The database does not answer, or its connection broke. A transaction that was being committed may have been."""
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
@@ -42,24 +60,41 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
 class Database:
     """The engine of one service's database.
 
-    `url` is an SQLAlchemy URL: `sqlite:////path/to/file.db` or `postgresql+psycopg://…`. `connections` bounds the pool.
+    `url` is an SQLAlchemy URL: `sqlite:////path/to/file.db` or `postgresql+psycopg://…`. `connections` bounds the pool: one for
+    each thread that works with it.
     """
 
     def __init__(self, url: str | sa.URL, *, connections: int) -> None:
-        self._engine = sa.create_engine(url, pool_size=connections, max_overflow=0, pool_pre_ping=False)
-        self.is_sqlite = self._engine.dialect.name == "sqlite"
+        parsed = sa.make_url(url)
+        self.is_sqlite = parsed.get_backend_name() == "sqlite"
+        patience = {} if self.is_sqlite else _POSTGRESQL_PATIENCE
+        self._engine = sa.create_engine(
+            parsed,
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=_POOL_SECONDS,
+            # A server that was restarted leaves every pooled connection stale; without this each would fail a request.
+            # It costs a transaction a tenth of a millisecond.
+            pool_pre_ping=not self.is_sqlite,
+            connect_args={name: value for name, value in patience.items() if name not in parsed.query},
+        )
         # SQLite has one writer at a time. Its own waiting is by polling, which lets unlucky threads starve for
         # 100 ms and more; a queue in this process does better. It guards nothing: another process may write all the same.
         self._turn = threading.Lock() if self.is_sqlite else nullcontext()
-        writing = self._engine
+        writing = changing = self._engine
         if self.is_sqlite:
             sa.event.listen(self._engine, "connect", _configure_sqlite)
             sa.event.listen(self._engine, "begin", _begin_sqlite)
-            writing = self._engine.execution_options(**{_SQLITE_BEGIN: "BEGIN IMMEDIATE"})
+            writing = self._engine.execution_options(**{_SQLITE_BEGIN: ["BEGIN IMMEDIATE"]})
+            # Foreign keys are turned off between transactions, or not at all.
+            changing = self._engine.execution_options(
+                **{_SQLITE_BEGIN: ["PRAGMA foreign_keys=OFF", "BEGIN IMMEDIATE"]}
+            )
         # A row that is read again after a Core UPDATE in the same transaction is what it is now, not what the session
         # remembers of it.
         fresh = {"populate_existing": True}
         self._write = sessionmaker(writing, autoflush=False, expire_on_commit=False, execution_options=fresh)
+        self._change = sessionmaker(changing, autoflush=False, expire_on_commit=False)
         self._read = sessionmaker(
             self._engine, autoflush=False, expire_on_commit=False, execution_options=fresh
         )
@@ -67,17 +102,57 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that may write; durable when the block has ended."""
-        with self._turn, self._write.begin() as session:
+        with _noticing_that_it_is_away(), self._turn, self._write.begin() as session:
             yield session
+
+    @contextmanager
+    def change_tables(self) -> Iterator[Session]:
+        """A transaction that may also make, change and drop tables. To change a table SQLite makes it anew and drops the
+        old one, as one deletes rows: foreign keys that are on would delete what refers to it, or refuse.
+        """
+        try:
+            with _noticing_that_it_is_away(), self._turn, self._change.begin() as session:
+                yield session
+                if self.is_sqlite:
+                    broken = session.execute(sa.text("PRAGMA foreign_key_check")).all()
+                    assert not broken, f"rows refer to rows that are not there: {broken}"
+        finally:
+            self._engine.dispose()  # for a connection with foreign keys off must serve nobody else
 
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that only reads."""
-        with self._read.begin() as session:
+        with _noticing_that_it_is_away(), self._read.begin() as session:
             yield session
+
+    @property
+    def connections_in_use(self) -> int:
+        pool = self._engine.pool
+        assert isinstance(pool, sa.QueuePool)
+        return pool.checkedout()
 
     def dispose(self) -> None:
         self._engine.dispose()
+
+
+@contextmanager
+def _noticing_that_it_is_away() -> Iterator[None]:
+    try:
+        yield
+    except sa.exc.TimeoutError as error:
+        raise DatabaseAway(f"no connection was free for {_POOL_SECONDS:g} s") from error
+    except sa.exc.DBAPIError as error:
+        if not _says_that_it_is_away(error):
+            raise
+        raise DatabaseAway(" ".join(str(error.orig).split())) from error
+
+
+def _says_that_it_is_away(error: sa.exc.DBAPIError) -> bool:
+    if error.connection_invalidated:
+        return True
+    # None is psycopg's word for what no server has said: there was none to say it. SQLite's errors have no such word.
+    state = getattr(error.orig, "sqlstate", "")
+    return isinstance(error, sa.exc.OperationalError) and (state is None or state[:2] in _AWAY)
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
@@ -93,7 +168,8 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: sa.Connection) -> None:
     # A plain BEGIN that turns into a writer half way can fail with SQLITE_BUSY at once, without waiting.
-    connection.exec_driver_sql(connection.get_execution_options().get(_SQLITE_BEGIN, "BEGIN"))
+    for statement in connection.get_execution_options().get(_SQLITE_BEGIN, ["BEGIN"]):
+        connection.exec_driver_sql(statement)
 
 
 def table_of(mapped: type[DeclarativeBase]) -> sa.Table:

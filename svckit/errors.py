@@ -12,6 +12,7 @@ Refusal
 ├── RoleRequired          PERMISSION_DENIED
 ├── Overloaded            RESOURCE_EXHAUSTED   with RetryInfo
 ├── DependencyUnavailable UNAVAILABLE
+├── DatabaseUnavailable   UNAVAILABLE          said by the edge only: inside, it is no definite no
 └── what each service adds in its own errors.py
 
 A refusal says which, why, and everything that stands in the way: that is why it carries lists. It travels: a
@@ -298,3 +299,11 @@ class DependencyUnavailable(Refusal):
     def __init__(self, operation_id: str, message: str) -> None:
         """`operation_id` is empty where there is no operation: a request was only validated."""
         super().__init__(message, metadata={"operation_id": operation_id} if operation_id else None)
+
+
+class DatabaseUnavailable(Refusal):
+    code = grpc.StatusCode.UNAVAILABLE
+    reason = "DATABASE_UNAVAILABLE"
+
+    def __init__(self) -> None:
+        super().__init__("the service's database does not answer; try again with the same request_id")

@@ -6,7 +6,6 @@ On SIGTERM: health says NOT_SERVING, requests in progress end, saga workers fini
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -16,6 +15,7 @@ import structlog
 from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
 
 from svckit.auth.door import CertificateDoor, Door, OpenDoor, TokenDoor
 from svckit.auth.roles import needed_roles
@@ -23,9 +23,14 @@ from svckit.auth.tokens import TokenKeys, Tokens
 from svckit.edge import Edge
 from svckit.recurring import Recurring, repeat
 from svckit.saga import SagaEngine
+from svckit.saga.instruments import unfinished_sagas
 from svckit.saga.retention import purging
 from svckit.settings import ServiceSettings
 from svckit.startup import CannotStart
+from svckit.telemetry import traces
+from svckit.telemetry.exposition import AtScrape, expose, new_registry
+from svckit.telemetry.pools import CountingThreads, Pool, pool_metrics
+from svckit.telemetry.requests import Requests, RpcMetrics
 
 _MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 _OPTIONS = [
@@ -55,17 +60,19 @@ def run_service(
     recurring: Sequence[Recurring] = (),
     forget: Callable[[datetime], object] = lambda _before: None,
     close: Callable[[], None] = lambda: None,
+    registry: CollectorRegistry | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT. `recurring` is what the service does by itself meanwhile. `forget` drops what it keeps
+    """Serve until SIGTERM or SIGINT. `registry` has what the service counts beside its requests. `recurring` is what the service does by itself meanwhile. `forget` drops what it keeps
     outside its database for repetitions; `close` runs after the last request, the last round and the last saga step,
     before the database closes.
     """
     tasks = [*recurring, purging(engine.database, forget)]
     try:
-        asyncio.run(_serve(settings, engine, public, internal, tasks))
+        asyncio.run(_serve(settings, engine, public, internal, tasks, registry=registry or new_registry()))
     finally:
         close()
         engine.database.dispose()
+        traces.stop()
 
 
 async def _serve(
@@ -74,20 +81,45 @@ async def _serve(
     public: Sequence[Registration],
     internal: Sequence[Registration],
     recurring: Sequence[Recurring],
+    *,
+    registry: CollectorRegistry,
 ) -> None:
     loop = asyncio.get_running_loop()
-    loop.set_default_executor(ThreadPoolExecutor(settings.handler_threads, thread_name_prefix="handler"))
+    handlers = CountingThreads(settings.handler_threads, "handler")
+    loop.set_default_executor(handlers)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
 
     alive = health.aio.HealthServicer()
+    instruments = [*traces.server_interceptors(), Requests(RpcMetrics(registry))]
     servers = [
-        server_at(settings.public_address, public, alive, settings.requests_admitted, _public_lock(settings)),
         server_at(
-            settings.internal_address, internal, alive, settings.requests_admitted, _internal_lock(settings)
+            settings.public_address,
+            public,
+            alive,
+            admitted=settings.requests_admitted,
+            lock=_public_lock(settings),
+            instruments=instruments,
+        ),
+        server_at(
+            settings.internal_address,
+            internal,
+            alive,
+            admitted=settings.requests_admitted,
+            lock=_internal_lock(settings),
+            instruments=instruments,
         ),
     ]
+    database = engine.database
+    pools = [
+        Pool("database_connections", settings.database_connections, lambda: database.connections_in_use),
+        Pool("handler_threads", settings.handler_threads, lambda: handlers.held),
+        engine.workers,
+    ]
+    registry.register(AtScrape(lambda: pool_metrics(pools)))
+    registry.register(AtScrape(lambda: unfinished_sagas(database, settings.region, engine.kinds)))
+    expose(registry, settings.metrics_address)
     engine.start()
     rounds = asyncio.gather(*(repeat(task, stop) for task in recurring))
     for server in servers:
@@ -133,14 +165,16 @@ def server_at(
     address: str,
     registrations: Sequence[Registration],
     alive: health.aio.HealthServicer,
+    *,
     admitted: int,
     lock: Lock,
+    instruments: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> grpc.aio.Server:
     """A server that has still to be started. Health and reflection need no role: both say only what is published."""
     needed = needed_roles(registration.descriptor for registration in registrations)
     # Each port has a budget of its own: clients must not turn away the steps of other services' sagas.
     edge = Edge(admitted=admitted, door=lock.door, needed=needed)
-    server = grpc.aio.server(interceptors=[edge], options=_OPTIONS)
+    server = grpc.aio.server(interceptors=[*instruments, edge], options=_OPTIONS)
     health_pb2_grpc.add_HealthServicer_to_server(alive, server)
     for registration in registrations:
         registration.add(registration.servicer, server)

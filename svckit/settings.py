@@ -5,6 +5,7 @@ STILLPOINT_SECRETS_DIR names (else /run/secrets, where containers get them).
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -45,6 +46,12 @@ def _is_loopback(address: str) -> bool:
     return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
+def _otlp_url(url: str) -> str:
+    if url and not re.fullmatch(r"https?://[^/\s]+", url):
+        raise ValueError(f"{url!r} is not the URL of an OTLP/gRPC collector, such as http://localhost:4317")
+    return url
+
+
 def _region_name(name: str) -> str:
     if not is_region_name(name):
         raise ValueError(
@@ -55,6 +62,7 @@ def _region_name(name: str) -> str:
 
 RegionName = Annotated[str, AfterValidator(_region_name)]
 ListenAddress = Annotated[str, AfterValidator(_host_and_port)]
+ListenAddressOrNone = Annotated[str, AfterValidator(lambda address: address and _host_and_port(address))]
 
 
 class ServiceSettings(BaseSettings):
@@ -75,6 +83,7 @@ class ServiceSettings(BaseSettings):
     )
     public_address: ListenAddress
     internal_address: ListenAddress
+    metrics_address: ListenAddressOrNone = Field(default="", description="for Prometheus; empty for nowhere")
     public_certificate: FilePath | None = Field(
         default=None, description="TLS of the public port: a PEM file with the certificate and its chain"
     )
@@ -93,6 +102,9 @@ class ServiceSettings(BaseSettings):
     )
     token_issuer: str = Field(default="", description="claim `iss` of every token; empty lets any pass")
     token_audience: str = Field(default="stillpoint", min_length=1, description="claim `aud` of every token")
+    traces_endpoint: Annotated[str, AfterValidator(_otlp_url)] = Field(
+        default="", description="where spans are sent, OTLP over gRPC; empty for nowhere"
+    )
     log_format: Literal["console", "json"] = "console"
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     handler_threads: int = Field(default=16, ge=1, description="requests worked on at once")
@@ -124,8 +136,8 @@ class ServiceSettings(BaseSettings):
         if missing:
             open_to_others = [
                 address
-                for address in (self.public_address, self.internal_address)
-                if not _is_loopback(address)
+                for address in (self.public_address, self.internal_address, self.metrics_address)
+                if address and not _is_loopback(address)
             ]
             if open_to_others:
                 raise ValueError(

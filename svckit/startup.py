@@ -5,6 +5,8 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
+from svckit.database import DatabaseAway
+
 
 class CannotStart(Exception):
     """The sentence says what is in the way."""
@@ -18,6 +20,8 @@ def run_main(service: str, main: Callable[[], None]) -> None:
         sys.exit("\n".join(f"{service}: {sentence}" for sentence in sentences(error)))
     except CannotStart as error:
         sys.exit(f"{service}: {error}")
+    except DatabaseAway as error:
+        sys.exit(f"{service}: the database does not answer: {error}")
 
 
 def sentences(error: ValidationError) -> list[str]:

@@ -8,6 +8,7 @@ import errno
 import logging
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,6 +18,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from disk_svc.blockstore.errors import OutOfSpace, Refused, StoreClosed, StoreError
+from disk_svc.blockstore.interface import Observer
 from disk_svc.blockstore.layout import Txn
 from disk_svc.blockstore.operations import Operations
 
@@ -44,6 +46,7 @@ class GroupCommit:
         self._env = env
         self._begin = begin
         self._on_garbage = on_garbage
+        self.observer: Observer | None = None
         self._queue: deque[_Change] = deque()
         self._queued_bytes = 0
         self._closing = False
@@ -101,6 +104,7 @@ class GroupCommit:
     def _commit(self, batch: list[_Change]) -> None:
         done: list[tuple[_Change, Any]] = []
         refused: list[tuple[_Change, Refused]] = []
+        begun = time.perf_counter()
         try:
             with self._env.begin(write=True) as txn:
                 operations = self._begin(txn)
@@ -119,6 +123,8 @@ class GroupCommit:
             else:
                 batch[0].future.set_exception(self._as_refusal(failure, batch[0].size_bytes))
             return
+        if self.observer is not None:
+            self.observer.has_committed(len(batch), time.perf_counter() - begun)
         if operations.made_garbage:
             self._on_garbage()
         for change, result in done:

@@ -120,6 +120,22 @@ class Usage:
     """What may still be written before OutOfSpace; the reserve is not in it."""
     reclaim_queue_length: int
     """Deletions whose bytes have not come back yet. How many bytes that is, only the walk finds out."""
+    file_bytes: int
+    """What the file system holds of it: what is stored, and free pages that are written again before the file grows."""
+    limit_bytes: int
+    """The most that the file may grow to, if the file system has room for it."""
+
+
+class Observer(Protocol):
+    """Is told of what a store does, by the threads that do it: it must be quick, and must not fail."""
+
+    def has_read(self, length_bytes: int) -> None: ...
+
+    def has_written(self, length_bytes: int) -> None:
+        """Taken in, as the caller gave it; not yet durable."""
+
+    def has_committed(self, changes: int, seconds: float) -> None:
+        """A group of changes, in so long from the beginning of its transaction until it was on disk."""
 
 
 class BlockStore(Protocol):
@@ -247,6 +263,9 @@ class BlockStore(Protocol):
         """Everything that exists and every key remembered, page by page: what changes meanwhile may or may not show."""
 
     def usage(self) -> Usage: ...
+
+    def observe(self, observer: Observer) -> None:
+        """Tell this one, and no other, what is done from now on."""
 
     def reclaim(self, limit_keys: int) -> bool:
         """One slice of giving back what deletions left: at most about so many keys. True while more is left.

@@ -31,6 +31,7 @@ from disk_svc.blockstore.interface import (
     Cut,
     Extent,
     KeyEntry,
+    Observer,
     Range,
     Restore,
     SnapshotEntry,
@@ -82,6 +83,7 @@ class LmdbBlockStore:
     ) -> None:
         self._folder = Path(folder)
         self._reserve_bytes = reserve_bytes
+        self._observer: Observer | None = None
         self._readers = 0
         self._closing = threading.Event()
         self._idle = threading.Condition()
@@ -160,6 +162,8 @@ class LmdbBlockStore:
         pieces = [piece for extent in extents for piece in split(extent.offset_bytes, extent.data)]
         end_bytes = max((extent.offset_bytes + len(extent.data) for extent in extents), default=0)
         size_bytes = sum(piece.room_bytes for piece in pieces)
+        if self._observer is not None:
+            self._observer.has_written(sum(len(extent.data) for extent in extents))
         return self._commits.submit(
             lambda operations: operations.write(writer, pieces, end_bytes), size_bytes
         )
@@ -206,6 +210,8 @@ class LmdbBlockStore:
                     done = chunk_no + 1
             except Rotten as rot:
                 raise DataLoss(object_id, max(rot.offset_bytes, first * CHUNK_BYTES)) from rot
+        if self._observer is not None:
+            self._observer.has_read(length_bytes)
         parts.append(bytes((end - done) * CHUNK_BYTES))
         start = offset_bytes - first * CHUNK_BYTES
         whole = b"".join(parts)
@@ -248,12 +254,18 @@ class LmdbBlockStore:
                 record = load_key(value)
                 yield KeyEntry(key.decode(), record.kind, moment(record.time))
 
+    def observe(self, observer: Observer) -> None:
+        self._observer = self._commits.observer = observer
+
     def usage(self) -> Usage:
         with self._reading() as txn:
+            info = self._env.info()
             return Usage(
                 used_bytes=self._tables.used_pages(txn) * self._page_bytes,
                 free_bytes=max(0, self._spare_bytes(txn)),
                 reclaim_queue_length=len(GarbageQueue(txn, self._tables)),
+                file_bytes=(info["last_pgno"] + 1) * self._page_bytes,
+                limit_bytes=info["map_size"],
             )
 
     def scrub(self) -> Iterator[DataLoss]:

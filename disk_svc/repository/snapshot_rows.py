@@ -1,5 +1,6 @@
 """Disk snapshots. Rows that a rule looks at are locked first, in the order of their ids; changes are conditional all the same."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -139,6 +140,28 @@ def slots_taken(session: Session, disk_ids: Collection[str]) -> dict[tuple[str, 
         .group_by(DiskSnapshot.disk_id, DiskSnapshot.kind)
     )
     return {(disk_id, Kind(kind)): count for disk_id, kind, count in session.execute(query)}
+
+
+def disks_by_slots_taken(session: Session, *, region: str) -> dict[Kind, Counter[int]]:
+    """Of each kind, how many disks there are with so many snapshots of it, for all of the region's disks that have any.
+    Walks an index of all snapshots, and reads no row of theirs.
+    """
+    taken = (
+        sa.select(DiskSnapshot.disk_id, DiskSnapshot.kind, sa.func.count().label("slots"))
+        .where(DiskSnapshot.disk_id != "", DiskSnapshot.state.in_(HOLDS_SLOT))
+        .group_by(DiskSnapshot.disk_id, DiskSnapshot.kind)
+        .subquery()
+    )
+    query = (
+        sa.select(taken.c.kind, taken.c.slots, sa.func.count())
+        .join(Disk, Disk.id == taken.c.disk_id)
+        .where(Disk.region == region)
+        .group_by(taken.c.kind, taken.c.slots)
+    )
+    disks: dict[Kind, Counter[int]] = {kind: Counter() for kind in Kind}
+    for kind, slots, count in session.execute(query):
+        disks[Kind(kind)][slots] = count
+    return disks
 
 
 def sources_in_use(session: Session, snapshot_ids: Collection[str]) -> set[str]:

@@ -26,6 +26,9 @@ def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
     Exits 0 when all is well, 1 when there are faults, 2 when there are none so far but a service could not be asked.
     As JSON, a line for each check. The internal addresses come from STILLPOINT_COMPUTE_INTERNAL and
     STILLPOINT_DISK_INTERNAL, or are found as the public ones are.
+
+    Where the doors are locked, the internal ports let in the certificate that STILLPOINT_INTERNAL_CERTIFICATE,
+    STILLPOINT_INTERNAL_KEY and STILLPOINT_INTERNAL_CA name; what operations hold is judged for the account of the token.
     """
     connections = Connections.of(context)
     channels = Channels(
@@ -34,6 +37,7 @@ def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
         disk=connections.public(Service.DISK),
         disk_internal=connections.internal(Service.DISK),
         snapshot=connections.public(Service.SNAPSHOT),
+        one_account=connections.is_locked(Service.SNAPSHOT),
     )
     results = []
     for result in examine(channels):

@@ -20,7 +20,9 @@ from stillpoint_cli.addresses import (
     Service,
     folder_of,
 )
+from stillpoint_cli.certs import Certs
 from stillpoint_cli.commands import make_app
+from stillpoint_cli.commands.dev_certs import describe_use
 from stillpoint_cli.errors import Failure
 from stillpoint_cli.local import LocalDeployment, addresses_for
 from stillpoint_cli.output import say, stdout
@@ -30,7 +32,7 @@ app = make_app()
 
 
 @app.command()
-def up(
+def up(  # noqa: PLR0917 - typer passes them by name
     context: typer.Context,
     folder: Annotated[
         Path,
@@ -51,8 +53,21 @@ def up(
         ),
     ] = None,
     free_ports: Annotated[
-        bool, typer.Option("--free-ports", help="Take any free ports instead of 50051-50053 and 50061-50063.")
+        bool,
+        typer.Option(
+            "--free-ports", help="Take any free ports instead of 50051-50053, 50061-50063 and 50071-50073."
+        ),
     ] = False,
+    certs: Annotated[
+        Path | None,
+        typer.Option(
+            "--certs",
+            metavar="FOLDER",
+            exists=True,
+            file_okay=False,
+            help="Lock the doors, with what `stillpoint dev-certs` has put there.",
+        ),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help="Print nothing unless something goes wrong.")
     ] = False,
@@ -70,12 +85,14 @@ def up(
     chosen = context.ensure_object(Chosen).region
     regions = _checked(regions or [chosen or DEFAULT_REGION])
     addresses = dict(zip(regions, addresses_for(len(regions), free_ports=free_ports), strict=True))
+    locks = _made(certs) if certs is not None else None
     deployments = [
         LocalDeployment(
             folder_of(folder, region),
             region=region,
             addresses=addresses[region],
             peers={peer: addresses[peer] for peer in regions if peer != region},
+            certs=locks,
         )
         for region in regions
     ]
@@ -83,7 +100,7 @@ def up(
         for deployment in deployments:
             running.enter_context(deployment)
         if not quiet:
-            _print_panel(deployments, folder)
+            _print_panel(deployments, folder, locks)
         while not stopped.wait(0.2):
             for deployment in deployments:
                 if dead := deployment.dead():
@@ -106,7 +123,16 @@ def _checked(regions: list[str]) -> list[str]:
     return regions
 
 
-def _print_panel(deployments: Sequence[LocalDeployment], folder: Path) -> None:
+def _made(folder: Path) -> Certs:
+    certs = Certs(folder.resolve())
+    if not certs.ca.exists():
+        raise Failure(
+            f"{folder} has no certificates; `stillpoint dev-certs {shlex.quote(str(folder))}` makes them"
+        )
+    return certs
+
+
+def _print_panel(deployments: Sequence[LocalDeployment], folder: Path, certs: Certs | None) -> None:
     facts = Table.grid(padding=(0, 2))
     for number, deployment in enumerate(deployments):
         if number:
@@ -123,5 +149,7 @@ def _print_panel(deployments: Sequence[LocalDeployment], folder: Path) -> None:
         print(f"  export STILLPOINT_DIR={shlex.quote(str(folder.resolve()))}")
     if len(deployments) > 1:
         print(f"  export STILLPOINT_REGION={deployments[0].region}")
+    if certs is not None:
+        print(describe_use(certs))
     print("  stillpoint instance create web-1 --system 10GiB --data 20GiB")
     print("Ctrl-C stops all.", flush=True)

@@ -108,7 +108,7 @@ class Schema:
 
     @contextmanager
     def _in_turn(self, database: Database) -> Iterator[sa.Connection]:
-        with database.write() as session:
+        with database.change_tables() as session:
             if not database.is_sqlite:
                 session.execute(sa.select(sa.func.pg_advisory_xact_lock(_TURN)))
             yield session.connection()

@@ -18,17 +18,20 @@ from datetime import timedelta
 from typing import Any
 
 import structlog
+from prometheus_client import CollectorRegistry
 from sqlalchemy.orm import Session
 
 from svckit.caller import Caller
 from svckit.calls import Unanswered
 from svckit.clock import utc_now
-from svckit.database import Database
+from svckit.database import Database, DatabaseAway
 from svckit.errors import DependencyUnavailable, Refusal
 from svckit.saga import journal, requests
 from svckit.saga.definition import More, Run, SagaDefinition
+from svckit.saga.instruments import SagaInstruments
 from svckit.saga.journal import Saga, SagaState
 from svckit.saga.notices import Notices
+from svckit.telemetry.pools import Pool
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -51,12 +54,15 @@ class SagaEngine:
         region: str,
         workers: int,
         lease_seconds: float,
+        instruments: SagaInstruments | None = None,
     ) -> None:
         self.database = database
         self.operation_prefix = operation_prefix
         self.region = region
         self.notices = Notices()
         self._definitions = {definition.kind: definition for definition in definitions}
+        self._instruments = instruments or SagaInstruments(CollectorRegistry())
+        self._instruments.expect(definitions)
         self._lease = timedelta(seconds=lease_seconds)
         self._look_around_seconds = min(_LOOK_AROUND_SECONDS, lease_seconds / 3)
         self._workers = workers
@@ -124,13 +130,21 @@ class SagaEngine:
         with self._guard:
             if not self._stopping.is_set():
                 self._driving[saga.id] = (saga, time.monotonic())
-                self._pool.submit(self._drive, saga)
+                self._pool.submit(self._instruments.context_of(saga.id).run, self._drive, saga)
                 return
         self._hand_over(saga)
 
     def step_name(self, saga: Saga) -> str:
         """The step that runs, or is being undone."""
         return self._definitions[saga.kind].steps[saga.step].name
+
+    @property
+    def kinds(self) -> Sequence[str]:
+        return list(self._definitions)
+
+    @property
+    def workers(self) -> Pool:
+        return Pool("saga_workers", self._workers, lambda: len(self._driving))
 
     # Running
 
@@ -157,7 +171,10 @@ class SagaEngine:
                 # First what is held: after a pause of the whole process it would else be taken from its own worker.
                 self._renew_claims()
                 pause = self._take_over_due()
-            except Exception:  # noqa: BLE001 - the database is away; whatever is due stays due
+            except DatabaseAway as away:
+                _log.warning("saga lookout: the database is away", error=str(away))
+                pause = _LOOK_AROUND_SECONDS
+            except Exception:  # noqa: BLE001 - whatever is due stays due
                 _log.exception("saga lookout failed")
                 pause = _LOOK_AROUND_SECONDS
             # A claim is renewed when a third of its lease has gone, and looked at twice before it runs out.
@@ -204,33 +221,36 @@ class SagaEngine:
             self._claim_written(saga)
 
     def _drive(self, saga: Saga) -> None:
-        structlog.contextvars.bind_contextvars(operation_id=saga.id, saga=saga.kind)
-        try:
-            moving = True
-            while moving and not self._stopping.is_set():
-                moving = self._move(saga)
-            if moving:
-                self._hand_over(saga)
-        except journal.Fenced:
-            _log.info("saga taken over by another worker")
-        except Exception:  # noqa: BLE001 - the row was not written, so it is still right: the claim runs out, the step is tried again
-            _log.exception("saga interrupted")
-        finally:
-            with self._guard:
-                held = self._driving.get(saga.id)
-                if held is not None and held[0] is saga:
-                    del self._driving[saga.id]
-            structlog.contextvars.unbind_contextvars("operation_id", "saga")
-            self._wake.set()
+        with self._instruments.driving(saga):
+            try:
+                moving = True
+                while moving and not self._stopping.is_set():
+                    moving = self._move(saga)
+                if moving:
+                    self._hand_over(saga)
+            except journal.Fenced:
+                _log.info("saga taken over by another worker")
+            except DatabaseAway as away:
+                _log.warning("saga interrupted: the database is away", error=str(away))
+            except Exception:  # noqa: BLE001 - the row was not written, so it is still right: the claim runs out, the step is tried again
+                _log.exception("saga interrupted")
+            finally:
+                with self._guard:
+                    held = self._driving.get(saga.id)
+                    if held is not None and held[0] is saga:
+                        del self._driving[saga.id]
+                self._wake.set()
 
     def _move(self, saga: Saga) -> bool:
         """One step, forwards or backwards; True while there is more to do now."""
-        try:
-            return self._advance(saga) if saga.state == SagaState.RUNNING else self._retreat(saga)
-        except journal.Fenced:
-            raise
-        except Exception as error:  # noqa: BLE001 - the commit failed, for one in the step's `record`: counted and visible
-            return self._try_later(saga, error)
+        step = self.step_name(saga) if saga.kind in self._definitions else ""
+        with self._instruments.trying(saga, step):
+            try:
+                return self._advance(saga) if saga.state == SagaState.RUNNING else self._retreat(saga)
+            except journal.Fenced:
+                raise
+            except Exception as error:  # noqa: BLE001 - the commit failed, for one in the step's `record`: counted and visible
+                return self._try_later(saga, error)
 
     # Forwards
 
@@ -446,6 +466,8 @@ def _told(error: Exception) -> str:
     """What whoever asks for the saga may read. The text of an error that nobody foresaw stays in the log (design.md §7)."""
     if isinstance(error, Refusal | Unanswered):
         return str(error)
+    if isinstance(error, DatabaseAway):
+        return "the service's own database did not answer"
     incident_id = str(uuid.uuid4())
     _log.error("unforeseen error in a saga", incident_id=incident_id, exc_info=error)
     return f"internal error; the service's log has it as incident {incident_id}"

@@ -219,6 +219,24 @@ def next_due(session: Session, region: str) -> datetime | None:
     )
 
 
+def count_unfinished(session: Session, region: str) -> Sequence[sa.Row[str, SagaState, int, datetime, int]]:
+    """Rows of kind, state, unfinished, oldest and retrying: how many, since when the oldest, and how many of them have tried
+    their step before. Costs what is unfinished, not what there is.
+    """
+    query = (
+        sa.select(
+            Saga.kind,
+            Saga.state,
+            sa.func.count().label("unfinished"),
+            sa.func.min(Saga.create_time).label("oldest"),
+            sa.func.count(sa.case((Saga.attempts > 0, 1))).label("retrying"),
+        )
+        .where(Saga.due_at.is_not(None), Saga.region == region)
+        .group_by(Saga.kind, Saga.state)
+    )
+    return [*session.execute(query)]
+
+
 def find(session: Session, saga_id: str, *, region: str) -> Saga | None:
     return session.scalar(sa.select(Saga).where(Saga.id == saga_id, Saga.region == region))
 

@@ -1,7 +1,7 @@
 """The contract suite: what the comments in protos/ promise, asked of real servers through the generated clients.
 
     pytest tests/contract                      both databases, services started and stopped by the suite
-    pytest tests/contract -k sqlite            one of them
+    pytest tests/contract --database sqlite    one of them
     pytest tests/contract --target compute=host:port,disk=host:port,snapshot=host:port
 
 Against a target, tests that need the internal ports, or a service that fails on purpose, are skipped and say so. The
@@ -19,13 +19,14 @@ from tests.contract.cloud import Cloud
 from tests.contract.error_tables import Observed
 from tests.contract.inside import Inside
 from tests.contract.troubled import TroubledCloud
+from tests.support.databases import kinds_of
 from tests.support.deployments import deployed, named_target
 from tests.support.regions import NORTH, SOUTH, two_regions
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "database_kind" in metafunc.fixturenames:
-        kinds = ["target"] if named_target(metafunc.config) else ["sqlite", "postgresql"]
+        kinds = ["target"] if named_target(metafunc.config) else kinds_of(metafunc.config)
         metafunc.parametrize("database_kind", kinds, indirect=True, scope="session")
 
 
@@ -33,12 +34,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What looks back at the whole run comes last."""
     items.sort(key=lambda item: item.path.name == "test_error_tables.py")
-
-
-@pytest.fixture(scope="session")
-def database_kind(request: pytest.FixtureRequest) -> str:
-    kind: str = request.param
-    return kind
 
 
 @pytest.fixture(scope="session")

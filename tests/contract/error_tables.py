@@ -15,7 +15,13 @@ PROTOS = Path(__file__).resolve().parents[2] / "protos"
 COMMON, COMPUTE, DISK, SNAPSHOT = "stillpoint", "compute.stillpoint", "disk.stillpoint", "snapshot.stillpoint"
 _DOMAINS = {"operation": COMMON, "compute": COMPUTE, "disk": DISK, "snapshot": SNAPSHOT}
 
-EVERYWHERE = {("RESOURCE_EXHAUSTED", "OVERLOADED"), ("INTERNAL", "INTERNAL")}
+EVERYWHERE = {
+    ("RESOURCE_EXHAUSTED", "OVERLOADED"),
+    ("UNAVAILABLE", "DATABASE_UNAVAILABLE"),
+    ("INTERNAL", "INTERNAL"),
+    ("UNAUTHENTICATED", "UNAUTHENTICATED"),
+    ("PERMISSION_DENIED", "ROLE_REQUIRED"),
+}
 """What "every RPC may also answer"."""
 
 

@@ -1,13 +1,13 @@
 """What a client can do that has none of our code: grpcurl, as README.md shows it, and anything else that reads reflection.
 
-README.md is the script of the first test. What it shows is looked for in what comes, line by line and in that order;
-`…` stands for anything. Ports are the deployment's, and an id that the README shows is, from the line on where it is
-first shown, the one that came there.
+README.md is the script of the first test: a shell runs its commands as they are written. What it shows is looked for in
+what comes, line by line and in that order; `…` stands for anything. Ports are the deployment's, and an id that the
+README shows is, from the line on where it is first shown, the one that came there.
 """
 
 import json
+import os
 import re
-import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,12 +23,12 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from stillpoint.operation.v1.operation_service_pb2 import ListOperationsRequest
 from stillpoint.operation.v1.operation_service_pb2_grpc import OperationServiceStub
 from stillpoint_cli.addresses import DEFAULT_ADDRESSES, Service
-from tests.e2e.processes import CommandLine, Ran, Up, environment, run
+from tests.e2e.processes import STILLPOINT, Ran, Up, environment, run
 from tests.support.waiting import eventually
 
 _ROOT = Path(__file__).parents[2]
 _BUILT = _ROOT / ".tools/bin/grpcurl"
-GRPCURL = str(_BUILT) if _BUILT.exists() else shutil.which("grpcurl")
+GRPCURL = _BUILT if _BUILT.exists() else shutil.which("grpcurl")
 
 _ID = r"\b(?:i|disk|snap|isnap|op-[cds])-[0-9a-z]{26}\b"
 _TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z"
@@ -42,8 +42,13 @@ class Exchange:
     shown: list[str] = field(default_factory=list)
 
     @property
-    def words(self) -> list[str]:
-        return shlex.split(self.command, comments=True)
+    def program(self) -> str:
+        return self.command.split()[0]
+
+    @property
+    def method(self) -> str:
+        """The RPC that grpcurl is to call; of another command, nothing that is one."""
+        return self.command.rpartition("/")[2]
 
 
 def console_blocks(markdown: str) -> Iterator[Exchange]:
@@ -69,11 +74,11 @@ class Session:
             for service in Service
         }
 
-    def words(self, exchange: Exchange) -> list[str]:
-        return [
-            self._addresses.get(word) or re.sub(_ID, lambda found: self._ids[found[0]], word)
-            for word in exchange.words
-        ]
+    def command(self, exchange: Exchange) -> str:
+        command = re.sub(_ID, lambda found: self._ids[found[0]], exchange.command)
+        for shown, address in self._addresses.items():
+            command = command.replace(shown, address)
+        return command
 
     def compare(self, exchange: Exchange, output: str) -> None:
         """Learns the ids in `output`; fails at the first line that README shows and that is not there."""
@@ -116,28 +121,33 @@ def until_nothing_is_in_progress(up: Up) -> None:
 @pytest.mark.skipif(
     GRPCURL is None, reason="grpcurl is neither in .tools/bin nor on PATH; `make grpcurl` builds it"
 )
-def test_the_session_in_the_readme_goes_as_the_readme_shows_it(
-    up: Up, stillpoint: CommandLine, tmp_path: Path
-):
-    def start(words: list[str]) -> Ran:
-        if words[0] == "grpcurl":
-            return run([GRPCURL, *words[1:]], env=environment())
+def test_the_session_in_the_readme_goes_as_the_readme_shows_it(up: Up, tmp_path: Path):
+    # What the README puts before this has the same programs, where `make` has made them.
+    path = os.pathsep.join([os.environ["PATH"], str(STILLPOINT.parent)])
+    exported = ""
+
+    def type_in(command: str) -> Ran:
         # A rollback asks whether it may.
-        return stillpoint(*words[1:], cwd=tmp_path, typed="y\n")
+        return run(
+            ["bash", "-c", f'{exported}\ncd "$0"\n{command}', tmp_path],
+            env=environment(DIR=str(up.folder)) | {"PATH": path},
+            cwd=_ROOT,
+            typed="y\n",
+        )
 
     session = Session(up)
     answers: dict[str, Any] = {}
     for exchange in console_blocks((_ROOT / "README.md").read_text(encoding="utf-8")):
-        words = session.words(exchange)
-        if words[0] in {"make", "export"}:
+        if exchange.program == "export":
+            exported += f"{exchange.command}\n"
+        if exchange.program in {"make", "export"}:
             continue
-        ran = start(words)
+        ran = type_in(session.command(exchange))
         assert (ran.code == 0) == (exchange.shown[:1] != ["ERROR:"]), f"{exchange.command}: {ran}"
         # A command that shows nothing is there for what it does.
         if exchange.shown:
             session.compare(exchange, ran.out + ran.err)
-        method = words[-1].rpartition("/")[2]
-        answers[method] = json.loads(ran.out) if ran.out.startswith("{") else ran.out
+        answers[exchange.method] = json.loads(ran.out) if ran.out.startswith("{") else ran.out
         until_nothing_is_in_progress(up)
 
     created = answers["CreateInstance"]

@@ -1,5 +1,6 @@
 """Two regions for worst days: a stage each, and a network between them that can be held up or that damages what it carries."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from stillpoint.snapshot.v1 import instance_snapshot_service_pb2
 from stillpoint_cli.addresses import Service
 from tests.faults.gates import Gates
 from tests.faults.proxy import Proxy
-from tests.faults.stage import REST_SECONDS, Stage, new_request_id
+from tests.faults.stage import REST_SECONDS, DatabaseUrls, Stage, new_request_id
 
 MIB = 1 << 20
 
@@ -16,16 +17,21 @@ MIB = 1 << 20
 class Regions:
     """Two stages, and proxies on the ways from north to south: of disk_svc, and of snapshot_svc."""
 
-    def __init__(self, folder: Path, *, deadline_seconds: float) -> None:
+    def __init__(
+        self, folder: Path, *, deadline_seconds: float, database_urls: Callable[[], DatabaseUrls]
+    ) -> None:
         self.gates, self.whole_gates = Gates(), Gates()
         self.proxy, self._whole_proxy = Proxy(self.gates), Proxy(self.whole_gates)
-        self.south = Stage(folder / "south", deadline_seconds=deadline_seconds, region="south")
+        self.south = Stage(
+            folder / "south", deadline_seconds=deadline_seconds, region="south", database_urls=database_urls()
+        )
         self.proxy.connect(self.south.internal_address(Service.DISK))
         self._whole_proxy.connect(self.south.internal_address(Service.SNAPSHOT))
         self.north = Stage(
             folder / "north",
             deadline_seconds=deadline_seconds,
             region="north",
+            database_urls=database_urls(),
             peers={
                 Service.DISK: {"south": self.proxy.address},
                 Service.SNAPSHOT: {"south": self._whole_proxy.address},

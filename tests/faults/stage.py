@@ -63,6 +63,10 @@ class Machine:
     disk_ids: list[str]
 
 
+DatabaseUrls = Mapping[Service, str]
+"""Where each service has its rows; empty: in files of the deployment's own."""
+
+
 class _Deployment(LocalDeployment):
     """Whoever calls another service calls its proxy."""
 
@@ -72,6 +76,7 @@ class _Deployment(LocalDeployment):
         proxies: Mapping[tuple[Service, Service], Proxy],
         region: str,
         peers: Mapping[Service, Mapping[str, str]],
+        database_urls: DatabaseUrls,
         **settings: str,
     ) -> None:
         super().__init__(
@@ -80,7 +85,9 @@ class _Deployment(LocalDeployment):
             free_ports=True,
             environment={f"STILLPOINT_{name.upper()}": value for name, value in settings.items()},
             service_environment={
-                service: {"STILLPOINT_PEERS": json.dumps(addresses)} for service, addresses in peers.items()
+                service: {"STILLPOINT_PEERS": json.dumps(peers.get(service, {}))}
+                | ({"STILLPOINT_DATABASE_URL": database_urls[service]} if database_urls else {})
+                for service in Service
             },
             modules={Service.DISK: "tests.faults.disk_svc_on_faulty_store"},
         )
@@ -107,6 +114,7 @@ class Stage:
         deadline_seconds: float,
         region: str = DEFAULT_REGION,
         peers: Mapping[Service, Mapping[str, str]] | None = None,
+        database_urls: DatabaseUrls | None = None,
     ) -> None:
         self.deadline_seconds = deadline_seconds
         self.in_order = True
@@ -125,6 +133,7 @@ class Stage:
             self._proxies,
             region,
             peers or {},
+            database_urls or {},
             deadline_seconds=str(deadline_seconds),
             saga_lease_seconds=str(SAGA_LEASE_SECONDS),
             saga_workers="32",

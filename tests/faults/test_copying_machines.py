@@ -16,7 +16,7 @@ from svckit.clock import utc_now
 from tests.faults.gates import WAIT_SECONDS, Gate, Gates
 from tests.faults.positions import WHEN
 from tests.faults.regions import Regions
-from tests.faults.stage import Stage, new_request_id, refusal_of, state_name
+from tests.faults.stage import DatabaseUrls, Stage, new_request_id, refusal_of, state_name
 from tests.support.waiting import eventually
 
 SHORT_SECONDS = 8.0
@@ -152,8 +152,12 @@ def test_snapshot_svc_of_either_region_dies_in_the_middle_of_an_undo_and_the_und
 
 
 @pytest.fixture
-def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Regions]:
-    regions = Regions(tmp_path_factory.mktemp("h"), deadline_seconds=SHORT_SECONDS)
+def hasty(
+    tmp_path_factory: pytest.TempPathFactory, database_urls: Callable[[], DatabaseUrls]
+) -> Iterator[Regions]:
+    regions = Regions(
+        tmp_path_factory.mktemp("h"), deadline_seconds=SHORT_SECONDS, database_urls=database_urls
+    )
     yield regions
     regions.close()
 

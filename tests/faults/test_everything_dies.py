@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import grpc
+import pytest
 
 from stillpoint.compute.v1 import instance_service_pb2
 from stillpoint_cli.addresses import Service
@@ -84,6 +85,7 @@ class Owner:
         return answer
 
 
+@pytest.mark.on_both_databases
 def test_while_services_die_at_random_every_answer_is_true_and_in_the_end_nothing_is_left(stage: Stage):
     chance = random.Random(20)
     machines = [stage.make_machine() for _ in range(MACHINES)]

@@ -2,6 +2,8 @@
 made, and after it was made and before anybody was told.
 """
 
+import pytest
+
 from stillpoint.compute.v1 import instance_service_pb2
 from stillpoint.disk.v1 import disk_service_pb2, disk_snapshot_service_pb2
 from stillpoint_cli.addresses import Service
@@ -137,6 +139,7 @@ def test_compute_svc_dies_with_a_lease_half_given_or_half_returned_and_the_snaps
     stage.assert_nothing_left()
 
 
+@pytest.mark.on_both_databases
 def test_compute_svc_dies_in_the_middle_of_its_own_operations_and_late_calls_of_the_first_try_do_nothing(
     stage: Stage,
 ):

@@ -8,6 +8,8 @@ must have no effect at all.
 
 from datetime import timedelta
 
+import pytest
+
 from stillpoint_cli.addresses import Service
 from svckit.clock import utc_now
 from tests.faults.conftest import Stages
@@ -42,6 +44,7 @@ ROLL_BACK = ("LeaseInstance", "ReserveRollback", "ApplyRollback", "ReleaseInstan
 DELETE = ("ReserveSnapshotDeletion", "ApplySnapshotDeletion")
 
 
+@pytest.mark.on_both_databases
 def test_snapshot_svc_dies_at_every_step_of_a_creation_and_every_snapshot_becomes_available(stage: Stage):
     positions = bring_into_position(stage, machines_for(stage, CREATE, creation_on))
     stage.kill(Service.SNAPSHOT)

@@ -13,8 +13,8 @@ from stillpoint_cli.addresses import DEFAULT_REGION, Addresses, Endpoint, Servic
 from stillpoint_cli.local import LocalDeployment
 from tests.support.databases import PostgresqlDatabases
 
-# A deployment's three services share one PostgreSQL server, which takes a hundred connections, with another's.
-_FEW_CONNECTIONS = {"STILLPOINT_HANDLER_THREADS": "8", "STILLPOINT_SAGA_WORKERS": "6"}
+# Several deployments stand at once, on two cores and one PostgreSQL server.
+_FEW_THREADS = {"STILLPOINT_HANDLER_THREADS": "8", "STILLPOINT_SAGA_WORKERS": "6"}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,7 +69,7 @@ def deployed(
         if database_kind == "postgresql":
             server: PostgresqlDatabases = request.getfixturevalue("postgresql")
             for service in Service:
-                url = held.enter_context(server.fresh(_makes_its_own_tables))
+                url = held.enter_context(server.fresh(makes_its_own_tables))
                 of_each[service] = {"STILLPOINT_DATABASE_URL": url}
         deployment = LocalDeployment(
             folder,
@@ -77,12 +77,12 @@ def deployed(
             addresses=addresses,
             peers=peers,
             free_ports=True,
-            environment={**_FEW_CONNECTIONS, **environment},
+            environment={**_FEW_THREADS, **environment},
             service_environment=of_each,
             modules=modules,
         )
         yield held.enter_context(deployment)
 
 
-def _makes_its_own_tables(_url: str) -> None:
+def makes_its_own_tables(_url: str) -> None:
     """A service that starts on an empty database makes its tables."""

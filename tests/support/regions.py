@@ -12,8 +12,8 @@ from tests.support.deployments import deployed
 
 NORTH, SOUTH = "north", "south"
 
-# Two deployments share a PostgreSQL server of a hundred connections with those of other fixtures.
-_VERY_FEW_CONNECTIONS = {"STILLPOINT_HANDLER_THREADS": "4", "STILLPOINT_SAGA_WORKERS": "4"}
+# Two deployments beside those of other fixtures.
+_VERY_FEW_THREADS = {"STILLPOINT_HANDLER_THREADS": "4", "STILLPOINT_SAGA_WORKERS": "4"}
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def two_regions(
                     request,
                     home,
                     database_kind,
-                    environment={**_VERY_FEW_CONNECTIONS, **environment(home)},
+                    environment={**_VERY_FEW_THREADS, **environment(home)},
                     modules=modules,
                     region=own,
                     addresses=addresses[own],

@@ -2,15 +2,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import typer
 
 from stillpoint_cli.addresses import DEFAULT_ADDRESSES, Addresses, Chosen, Endpoint, Service, folder_of
 from stillpoint_cli.errors import Failure
-from stillpoint_cli.regions import find_addresses
+from stillpoint_cli.parsing import parse_address
+from stillpoint_cli.regions import Found, find_deployment
 
 
 def addresses_from(first_port: int) -> Addresses:
-    ports = iter(range(first_port, first_port + 6))
-    return Addresses.on_loopback({service: (next(ports), next(ports)) for service in Service})
+    ports = iter(range(first_port, first_port + 9))
+    return Addresses.on_loopback({service: (next(ports), next(ports), next(ports)) for service in Service})
 
 
 RUNNING, NEIGHBOUR = addresses_from(20001), addresses_from(20101)
@@ -23,12 +25,12 @@ def run(folder: Path, regions: Mapping[str, Addresses]) -> None:
 
 
 def find(folder: Path, region: str = "", public: Mapping[Service, str] | None = None) -> Addresses:
-    return find_addresses(Chosen(region, public or {}), {"STILLPOINT_DIR": str(folder)})
+    return find_deployment(Chosen(region, public or {}), {"STILLPOINT_DIR": str(folder)}).addresses
 
 
 def test_without_any_hint_the_default_ports_are_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert find_addresses(Chosen(), {}) == DEFAULT_ADDRESSES
+    assert find_deployment(Chosen(), {}).addresses == DEFAULT_ADDRESSES
 
 
 def test_fails_when_nothing_runs_on_the_folder_that_is_named_unless_no_address_is_needed_from_it(
@@ -56,8 +58,8 @@ def test_a_running_deployment_is_found_in_its_folder(tmp_path: Path):
 def test_an_address_that_was_chosen_wins_over_the_folder(tmp_path: Path):
     run(tmp_path, {"local": RUNNING})
     environment = {"STILLPOINT_DIR": str(tmp_path), "STILLPOINT_DISK_INTERNAL": "10.0.0.1:1"}
-    found = find_addresses(Chosen(public={Service.DISK: "10.0.0.1:2"}), environment)
-    assert found.disk == Endpoint(public="10.0.0.1:2", internal="10.0.0.1:1")
+    found = find_deployment(Chosen(public={Service.DISK: "10.0.0.1:2"}), environment).addresses
+    assert found.disk == Endpoint("10.0.0.1:2", "10.0.0.1:1", RUNNING.disk.metrics)
     assert found.compute == RUNNING.compute
 
 
@@ -92,3 +94,27 @@ def test_who_names_every_address_need_not_name_a_region(tmp_path: Path):
     public = {service: f"10.0.0.1:{number}" for number, service in enumerate(Service)}
     found = find(tmp_path, public=public)
     assert {service: found.of(service).public for service in Service} == public
+
+
+def test_a_login_is_for_when_nothing_runs_on_the_folder_and_only_default_ports_are_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    nothing = find_deployment(Chosen(public={Service.DISK: "a:1,b:1"}), {})
+    assert nothing.addresses.disk.public == "a:1,b:1"
+    assert "a:1,b:1" not in nothing.guessed
+    assert DEFAULT_ADDRESSES.compute.public in nothing.guessed
+    assert find_deployment(Chosen(), {}, NEIGHBOUR) == Found(NEIGHBOUR, frozenset())
+    (tmp_path / "var").mkdir()
+    RUNNING.write(tmp_path / "var")
+    assert find_deployment(Chosen(), {}, NEIGHBOUR) == Found(RUNNING, frozenset())
+
+
+@pytest.mark.parametrize("text", ["a", "a:", ":1", "a:1,", "a:b", "a:70000", ""])
+def test_what_is_no_address_is_refused(text: str):
+    with pytest.raises(typer.BadParameter, match="is not HOST:PORT"):
+        parse_address(text)
+
+
+def test_an_address_may_be_those_of_several_replicas():
+    assert parse_address("a:1, [::1]:2,10.0.0.1:3") == "a:1,[::1]:2,10.0.0.1:3"

@@ -97,7 +97,7 @@ def test_a_service_that_cannot_start_is_named_with_the_end_of_its_log_and_none_i
 def test_a_port_in_use_is_named_before_anything_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        monkeypatch.setattr("stillpoint_cli.local.DEFAULT_PORTS", dict.fromkeys(Service, (port, port)))
+        monkeypatch.setattr("stillpoint_cli.local.DEFAULT_PORTS", dict.fromkeys(Service, (port, port, port)))
         with pytest.raises(Failure, match=f"port {port}, which compute_svc needs, is in use"):
             LocalDeployment(tmp_path / "var").start()
     assert list((tmp_path / "var" / "logs").iterdir()) == []
@@ -150,9 +150,10 @@ def test_regions_side_by_side_have_their_own_folders_and_ports_and_know_each_oth
 
 def test_the_ports_of_regions_side_by_side_are_a_hundred_apart():
     first, second, third = addresses_for(3, free_ports=False)
-    assert (first.compute.public, first.snapshot.internal) == ("127.0.0.1:50051", "127.0.0.1:50063")
-    assert (second.compute.public, second.snapshot.internal) == ("127.0.0.1:50151", "127.0.0.1:50163")
-    assert (third.compute.public, third.snapshot.internal) == ("127.0.0.1:50251", "127.0.0.1:50263")
+    for addresses, above in ((first, 0), (second, 100), (third, 200)):
+        assert addresses.compute.public == f"127.0.0.1:{50051 + above}"
+        assert addresses.snapshot.internal == f"127.0.0.1:{50063 + above}"
+        assert addresses.disk.metrics == f"127.0.0.1:{50072 + above}"
 
 
 def test_when_a_service_of_one_region_dies_all_regions_stop(tmp_path: Path):

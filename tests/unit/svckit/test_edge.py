@@ -25,6 +25,7 @@ from stillpoint.operation.v1.operation_service_pb2 import (
 )
 from stillpoint.operation.v1.operation_service_pb2_grpc import OperationServiceServicer, OperationServiceStub
 from svckit.calls import Unanswered, call
+from svckit.database import DatabaseAway
 from svckit.errors import OperationNotFound, Overloaded, Refusal
 from svckit.operations import registrations
 from svckit.server import Registration
@@ -44,6 +45,8 @@ class _Troubled(OperationServiceServicer):
             self.gate.wait()
         elif request.operation_id == "missing":
             raise OperationNotFound("missing")
+        elif request.operation_id == "away":
+            raise DatabaseAway("connection to 10.0.0.7 failed")
         elif request.operation_id == "broken":
             raise ValueError("password=hunter2")
         thread = threading.current_thread().name
@@ -124,11 +127,27 @@ def test_a_refusal_reaches_the_caller_whole_from_a_call_and_from_a_stream(stub: 
     assert caught.value.metadata == {"operation_id": "missing"}
     with pytest.raises(Refusal) as caught:
         call(
-            lambda request, timeout: list(stub.WatchOperation(request, timeout=timeout)),
+            lambda request, **how: list(stub.WatchOperation(request, **how)),
             WatchOperationRequest(operation_id="missing"),
             timeout_seconds=15,
         )
     assert caught.value.reason == "OPERATION_NOT_FOUND"
+
+
+def test_a_database_that_is_away_is_unavailable_and_not_known_and_its_address_stays_in_the_log(
+    stub: OperationServiceStub,
+):
+    away = GetOperationRequest(operation_id="away")
+    with pytest.raises(grpc.RpcError) as caught:
+        stub.GetOperation(away)
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type] # as above
+    assert status is not None
+    refusal = Refusal.from_status(status)
+    assert refusal is not None
+    assert (refusal.code.name, refusal.reason) == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
+    assert "10.0.0.7" not in str(caught.value) + str(status)
+    with pytest.raises(Unanswered, match="UNAVAILABLE"):
+        call(stub.GetOperation, away, timeout_seconds=15)
 
 
 def test_plain_handlers_run_in_the_servers_own_threads(stub: OperationServiceStub):
