@@ -16,7 +16,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-_PATIENCE_SECONDS = 3.0
+_PATIENCE_SECONDS = 5.0
 
 
 def probe(environment: Mapping[str, str]) -> str:
