@@ -9,6 +9,7 @@ test of whole services asks for `database_kind`.
 
 import itertools
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -115,6 +116,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="where PostgreSQL comes from: a wheel, a container (where no Docker engine answers the wheel all the same), "
         "or auto: a container where an engine answers",
     )
+
+
+def pytest_configure() -> None:
+    # A run that is ended from outside (`timeout`, a CI that gives up) stops its servers, and removes its container, too.
+    signal.signal(signal.SIGTERM, lambda *_: pytest.exit("ended by SIGTERM", returncode=128 + signal.SIGTERM))
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -161,7 +161,7 @@ def test_only_a_step_that_lifts_the_deadline_leaves_the_saga_all_the_time_it_nee
         saga_of(
             Step("begin", lifts_deadline=lifts),
             sliced(done, at=1, act=past_the_deadline),
-            deadline_seconds=0.5,
+            deadline_seconds=1.5,
         )
     )
     saga = accept(engine, "sample")
