@@ -139,6 +139,11 @@ def list_leased(session: Session, page: paging.Page, *, region: str) -> tuple[Se
     return paging.fetch(session, query, Instance.id, page)
 
 
+def leased_by(session: Session, operation_id: str, *, region: str) -> Sequence[Instance]:
+    query = sa.select(Instance).where(Instance.lease_operation_id == operation_id, Instance.region == region)
+    return session.scalars(query.order_by(Instance.id)).all()
+
+
 def standing_of(session: Session, account_id: str) -> Standing:
     return session.scalar(sa.select(Account.standing).where(Account.id == account_id)) or Standing.GOOD
 

@@ -30,7 +30,7 @@ from svckit.errors import OperationNotFound, Overloaded, Refusal
 from svckit.operations import registrations
 from svckit.server import Registration
 from tests.support.servers import free_port, served
-from tests.unit.svckit.sample import Gate, World
+from tests.unit.svckit.sample import Gate, Held, World
 
 
 class _Troubled(OperationServiceServicer):
@@ -206,7 +206,7 @@ def test_whatever_is_no_definite_no_is_not_known(stub: OperationServiceStub, tro
 
 
 def test_health_is_serving_and_reflection_lists_the_services(world: World):
-    with served(registrations(world.engine())) as channel:
+    with served(registrations(world.engine(), Held())) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         answer = health.Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
