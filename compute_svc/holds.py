@@ -29,7 +29,7 @@ class Leases:
         barrier.forestall(session, _key(operation_id))
 
     def let_go(self, operation_id: str) -> None:
-        """An instance stays in its state. That of a rollback may be started: its disks have all gone back or none has, which
+        """An instance stays in its state, which is for its own saga's end to change. That of a rollback may be started: its disks have all gone back or none has, which
         disk_svc sees to when it is asked.
         """
         with self._database.write() as session:

@@ -130,6 +130,18 @@ def release_lease(session: Session, instance_id: str, operation_id: str, **value
     )
 
 
+def give_instance_up(session: Session, instance_id: str) -> None:
+    """One that was being made or deleted rests in ERROR; one at rest stays as it is."""
+    session.execute(
+        sa.update(_INSTANCES)
+        .where(
+            _INSTANCES.c.id == instance_id,
+            _INSTANCES.c.state.in_([InstanceState.CREATING, InstanceState.DELETING]),
+        )
+        .values(state=InstanceState.ERROR, update_time=utc_now())
+    )
+
+
 def remove_instance(session: Session, instance_id: str) -> None:
     session.execute(sa.delete(_INSTANCES).where(_INSTANCES.c.id == instance_id))
 

@@ -72,16 +72,12 @@ def _lease(
 
 
 def _given_back(_session: Session, _run: Run, _refusal: Refusal) -> None:
-    """The undo of the lease has done it."""
+    """The undo of the lease has done it; Leases.let_go, when it is abandoned."""
 
 
-def _lease_ended(service: ComputeService) -> Callable[[Session, Run, Refusal, str], None]:
-    """For what is abandoned: no undo does it. The instance is as it was; what has become of the disk, the disk says."""
-
-    def abandoned(session: Session, run: Run, _refusal: Refusal, _step: str) -> None:
-        service.release_instance(session, run.key("lease"), run.id, run.resource_id)
-
-    return abandoned
+def _rests_in_error(session: Session, run: Run, _refusal: Refusal, _step: str) -> None:
+    """What is abandoned while it is made or deleted. Its disks may be there, and go when it is deleted."""
+    repository.give_instance_up(session, run.resource_id)
 
 
 def _create_instance(service: ComputeService, disks: Disks, deadline_seconds: float) -> SagaDefinition:
@@ -98,16 +94,12 @@ def _create_instance(service: ComputeService, disks: Disks, deadline_seconds: fl
     def failed(session: Session, run: Run, _refusal: Refusal) -> None:
         repository.remove_instance(session, run.resource_id)
 
-    def abandoned(session: Session, run: Run, _refusal: Refusal, _step: str) -> None:
-        """It is not removed as by `failed`: its disks may be there, and go when it is deleted."""
-        repository.release_lease(session, run.resource_id, run.id, state=InstanceState.ERROR)
-
     return SagaDefinition(
         kind="create_instance",
         steps=(Step("create_disks", do=disks.create, undo=disks.withdraw, record=record, answer=answer),),
         failed=failed,
         deadline_seconds=deadline_seconds,
-        abandoned=abandoned,
+        abandoned=_rests_in_error,
     )
 
 
@@ -123,11 +115,6 @@ def _delete_instance(service: ComputeService, database: Database, disks: Disks) 
             operation_id=run.id, detached_disk_ids=run.data["detached_disk_ids"]
         )
 
-    def abandoned(session: Session, run: Run, _refusal: Refusal, _step: str) -> None:
-        """In ERROR it can be deleted again, with what disks it still has."""
-        deleting = {"state": InstanceState.ERROR} if "state_before" in run.data else {}
-        service.release_instance(session, run.key("lease"), run.id, run.resource_id, **deleting)
-
     return SagaDefinition(
         kind="delete_instance",
         steps=(
@@ -136,7 +123,7 @@ def _delete_instance(service: ComputeService, database: Database, disks: Disks) 
             Step("release_disks", do=disks.release, record=record, answer=answer),
         ),
         failed=_given_back,
-        abandoned=abandoned,
+        abandoned=_rests_in_error,
     )
 
 
@@ -158,7 +145,6 @@ def _attach_disk(service: ComputeService, database: Database, disks: Disks) -> S
             Step("attach", do=disks.attach, record=_release, answer=answer),
         ),
         failed=_given_back,
-        abandoned=_lease_ended(service),
     )
 
 
@@ -176,7 +162,6 @@ def _detach_disk(service: ComputeService, database: Database, disks: Disks) -> S
             Step("detach", do=disks.detach, record=_release, answer=answer),
         ),
         failed=_given_back,
-        abandoned=_lease_ended(service),
     )
 
 
@@ -200,5 +185,4 @@ def _roll_back_disk(service: ComputeService, database: Database, disks: Disks) -
             Step("apply", do=disks.apply_rollback, record=_release, answer=answer),
         ),
         failed=_given_back,
-        abandoned=_lease_ended(service),
     )

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy.orm import Session
@@ -193,7 +194,11 @@ def test_what_has_ended_by_itself_is_refused_unless_something_is_held_for_it_all
     state = world.at_rest(saga_id).state
     held = Held()
     abandonment = Abandonment(engine, held)
-    for method in (lambda: abandonment.abandon(saga_id, WHY), lambda: abandonment.look(saga_id)):
+    methods: list[Callable[[], Any]] = [
+        lambda: abandonment.abandon(saga_id, WHY),
+        lambda: abandonment.look(saga_id),
+    ]
+    for method in methods:
         with pytest.raises(OperationEnded):
             method()
     held.by_operation[saga_id] = [LEASE]
@@ -223,7 +228,11 @@ def test_an_operation_that_would_be_this_services_and_is_unknown_is_refused_and_
 ):
     held = Held()
     abandonment = Abandonment(world.engine(saga_of(Step("a"))), held)
-    for method in (lambda: abandonment.look("op-t-1"), lambda: abandonment.abandon("op-t-1", WHY)):
+    methods: list[Callable[[], Any]] = [
+        lambda: abandonment.look("op-t-1"),
+        lambda: abandonment.abandon("op-t-1", WHY),
+    ]
+    for method in methods:
         with pytest.raises(OperationNotFound):
             method()
     assert held.calls == ["forestall op-t-1", "let go op-t-1"]

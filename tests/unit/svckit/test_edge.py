@@ -14,6 +14,8 @@ from grpc_status import rpc_status
 
 from stillpoint.operation.v1 import operation_pb2, operation_service_pb2, operation_service_pb2_grpc
 from stillpoint.operation.v1.operation_service_pb2 import (
+    AbandonOperationRequest,
+    AbandonOperationResponse,
     GetOperationRequest,
     GetOperationResponse,
     ListOperationsRequest,
@@ -54,6 +56,9 @@ class _Troubled(OperationServiceServicer):
 
     async def ListOperations(self, request: ListOperationsRequest, context: Any) -> ListOperationsResponse:
         raise ValueError("password=hunter2")
+
+    def AbandonOperation(self, request: AbandonOperationRequest, context: Any) -> AbandonOperationResponse:
+        raise Overloaded
 
     def RetryOperation(self, request: RetryOperationRequest, context: Any) -> RetryOperationResponse:
         raise Overloaded
