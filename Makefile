@@ -16,10 +16,10 @@ LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-comman
 # make would take it for the target of that name.
 PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
 
-.PHONY: help demo test lint format protos up bench grpcurl clients lock clean
+.PHONY: help demo test test-postgres lint format protos serve up down demo-compose bench grpcurl clients lock clean
 
 help: ## print this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 demo: $(VENV)/.ready gen/.ready ## show one snapshot of a whole machine, from disks to rollback
 	@$(BIN)/python $(DEMO)
@@ -27,6 +27,10 @@ demo: $(VENV)/.ready gen/.ready ## show one snapshot of a whole machine, from di
 test: $(VENV)/.ready gen/.ready ## run the tests (ARGS="tests/unit -k lease" for some of them)
 	@echo "test: pytest"
 	@$(BIN)/python -m pytest $(or $(ARGS),tests/unit tests/contract tests/faults tests/e2e)
+
+test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel
+	@echo "test-postgres: pytest"
+	@$(BIN)/python -m pytest --database postgresql --postgres container $(or $(ARGS),tests/unit tests/contract tests/faults)
 
 lint: $(VENV)/.ready gen/.ready ## ruff, mypy --strict and buf; changes nothing
 	@echo "lint: ruff check"; $(BIN)/ruff check --quiet
@@ -41,8 +45,17 @@ format: $(VENV)/.ready ## format Python and protos in place, with ruff's safe fi
 protos: $(VENV)/.ready ## generate gen/ from protos/ (the other targets do so when a proto changed)
 	@$(BIN)/python hatch_build.py && touch gen/.ready
 
-up: $(VENV)/.ready gen/.ready ## start the three services on loopback, data in ./var
+serve: $(VENV)/.ready gen/.ready ## start the three services on loopback, data in ./var
 	@$(BIN)/stillpoint up
+
+up: $(VENV)/.ready gen/.ready ## start a deployment in containers (needs Docker; ARGS="--scale compute_svc=2" for replicas)
+	@STILLPOINT=$(BIN)/stillpoint deploy/up.sh $(ARGS)
+
+down: ## stop the deployment; its data stays (ARGS=--volumes removes that too)
+	@deploy/compose down $(ARGS)
+
+demo-compose: $(VENV)/.ready gen/.ready ## the demo, against the deployment that `make up` started
+	@deploy/demo.sh $(BIN)/python $(BIN)/stillpoint
 
 bench: $(VENV)/.ready gen/.ready ## measure, and print the numbers
 	@$(BIN)/python bench/machine_snapshot.py && $(BIN)/python bench/blockstore.py

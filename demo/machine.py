@@ -8,9 +8,16 @@ from pathlib import Path
 
 from demo.filesystems import FileSystem
 from demo.writer import LogPlace, Progress, Writer
-from stillpoint.compute.v1.instance_service_pb2 import CreateInstanceRequest, NewDisk, StopInstanceRequest
+from stillpoint.compute.v1.instance_service_pb2 import (
+    CreateInstanceRequest,
+    DeleteInstanceRequest,
+    NewDisk,
+    StopInstanceRequest,
+)
+from stillpoint.disk.v1.disk_service_pb2 import DeleteDiskRequest
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     CreateInstanceSnapshotRequest,
+    DeleteInstanceSnapshotRequest,
     RollbackInstanceSnapshotRequest,
 )
 from stillpoint_cli.connections import Connections, new_request_id
@@ -107,3 +114,19 @@ class Machine:
         )
         wait_for(self._connections, answer.operation_id)
         return time.monotonic() - began
+
+    def delete(self, snapshot: Snapshot) -> None:
+        """Leaves nothing of it; it must be stopped."""
+        gone = self._connections.instance_snapshots.DeleteInstanceSnapshot(
+            DeleteInstanceSnapshotRequest(request_id=new_request_id(), instance_snapshot_id=snapshot.id)
+        )
+        wait_for(self._connections, gone.operation_id)
+        left = self._connections.instances.DeleteInstance(
+            DeleteInstanceRequest(request_id=new_request_id(), instance_id=self.id)
+        )
+        wait_for(self._connections, left.operation_id)
+        for disk in self.disks[1:]:
+            deleted = self._connections.disks.DeleteDisk(
+                DeleteDiskRequest(request_id=new_request_id(), disk_id=disk.id)
+            )
+            wait_for(self._connections, deleted.operation_id)

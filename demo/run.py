@@ -1,10 +1,12 @@
-"""One snapshot of a whole machine, and the proof that it is one: `make demo`.
+"""One snapshot of a whole machine, and the proof that it is one: `make demo`, and `make demo-compose` for a deployment
+that runs already.
 
 Three disks with real file systems, a writer whose records on two of them depend on each other, one snapshot while it
 writes; then everything is damaged and rolled back. Exit code 0 only if every disk is then what it was at that moment.
 """
 
 import argparse
+import os
 import shutil
 import signal
 import sys
@@ -21,10 +23,12 @@ from demo.filesystems import MIB, FileSystem, Kind, Plan, choose_kind, make_file
 from demo.machine import Machine
 from demo.story import Story
 from demo.writer import Writer, read_log
-from stillpoint_cli.addresses import Service
+from stillpoint_cli.addresses import Addresses, Chosen, Service
 from stillpoint_cli.connections import Connections
+from stillpoint_cli.credentials import Credentials
 from stillpoint_cli.errors import Failure, explain
 from stillpoint_cli.local import LocalDeployment
+from stillpoint_cli.regions import find_deployment
 from stillpoint_cli.values import format_duration, format_size
 
 PLANS = (
@@ -36,14 +40,15 @@ NEEDED_BYTES = 3 << 30
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def demonstrate(story: Story, folder: Path) -> bool:
+def demonstrate(story: Story, folder: Path, *, on_deployment: bool) -> bool:
     """Whether everything was proved."""
     began = time.monotonic()
     kind, file_systems = make_file_systems(story, folder)
     set_up_seconds = time.monotonic() - began
 
-    with running_services(story, folder) as connections:
-        holds = tell(story, kind, file_systems, connections, folder)
+    services = named_services(story) if on_deployment else services_of_its_own(story, folder)
+    with services as connections:
+        holds = tell(story, kind, file_systems, connections, folder, tidy=on_deployment)
 
     seconds = time.monotonic() - began
     story.end(
@@ -70,13 +75,27 @@ def make_file_systems(story: Story, folder: Path) -> tuple[Kind, list[FileSystem
 
 
 @contextmanager
-def running_services(story: Story, folder: Path) -> Iterator[Connections]:
+def named_services(story: Story) -> Iterator[Connections]:
+    """Those of the deployment that the environment names, as it does for the command line."""
+    named = {service: os.environ.get(f"STILLPOINT_{service.name}", "") for service in Service}
+    if not all(named.values()):
+        raise Failure(
+            "STILLPOINT_COMPUTE, STILLPOINT_DISK and STILLPOINT_SNAPSHOT must say where the deployment is"
+        )
+    addresses = find_deployment(Chosen(public=named), os.environ).addresses
+    with closing(Connections(addresses, Credentials(os.environ))) as connections:
+        with story.step("Find the three services of the deployment"):
+            say_where(story, addresses)
+        yield connections
+
+
+@contextmanager
+def services_of_its_own(story: Story, folder: Path) -> Iterator[Connections]:
     deployment = LocalDeployment(folder / "services", free_ports=True)
     try:
         with story.step("Start the three services on free ports, in a fresh folder"):
             deployment.start()
-            for service in Service:
-                story.say(f"{service.module:<13}{deployment.addresses.of(service).public}")
+            say_where(story, deployment.addresses)
         with closing(Connections(deployment.addresses)) as connections:
             yield connections
     except Exception as error:
@@ -88,8 +107,19 @@ def running_services(story: Story, folder: Path) -> Iterator[Connections]:
         deployment.stop()
 
 
+def say_where(story: Story, addresses: Addresses) -> None:
+    for service in Service:
+        story.say(f"{service.module:<13}{addresses.of(service).public}")
+
+
 def tell(
-    story: Story, kind: Kind, file_systems: Sequence[FileSystem], connections: Connections, folder: Path
+    story: Story,
+    kind: Kind,
+    file_systems: Sequence[FileSystem],
+    connections: Connections,
+    folder: Path,
+    *,
+    tidy: bool,
 ) -> bool:
     with story.step("Create an instance, and import the file systems as its three disks"):
         machine = Machine(connections, file_systems)
@@ -151,6 +181,10 @@ def tell(
             proofs.prove_nothing_later(log_a, log_b, end),
         ]
 
+    if tidy:
+        with story.step("Delete the snapshot, the instance and its disks"):
+            machine.delete(snapshot)
+
     story.conclude(
         proved,
         {
@@ -178,7 +212,13 @@ def main() -> int:
         description="One snapshot of a whole machine, and the proof that it is one."
     )
     parser.add_argument("--keep", action="store_true", help="keep the folder with all images when it is done")
-    keep: bool = parser.parse_args().keep
+    parser.add_argument(
+        "--deployment",
+        action="store_true",
+        help="use the services that STILLPOINT_COMPUTE, …_DISK and …_SNAPSHOT name instead of starting some",
+    )
+    arguments = parser.parse_args()
+    keep: bool = arguments.keep
     end_on_signals()
     folder = Path(tempfile.mkdtemp(prefix="stillpoint-demo-"))
     story = Story()
@@ -190,10 +230,10 @@ def main() -> int:
             + ("" if keep else ", which is removed at the end (demo/run.py --keep keeps it)."),
         )
         must_have_room(folder)
-        code = 0 if demonstrate(story, folder) else 1
+        code = 0 if demonstrate(story, folder, on_deployment=arguments.deployment) else 1
     except Interrupted as interrupted:
         code = 128 + interrupted.number
-        story.end("Interrupted; the services are stopped.", well=False)
+        story.end("Interrupted; what it started is stopped.", well=False)
     except Exception as error:
         explanation = explain(error)
         if explanation is None:

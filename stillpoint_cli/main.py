@@ -46,6 +46,9 @@ class LazyCommands(TyperGroup):
         name, _, rest = super().resolve_command(ctx, args)
         if name is None:
             return None, None, rest  # a half-typed name, while the shell completes it
+        if name != "up":  # whose services inherit it, and have a log for that
+            # What goes wrong is said by the command; gRPC would print a line of its own before it.
+            os.environ.setdefault("GRPC_VERBOSITY", "NONE")
         module = importlib.import_module(f"stillpoint_cli.commands.{name.replace('-', '_')}")
         return name, typer.main.get_command(module.app), rest
 

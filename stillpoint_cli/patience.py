@@ -64,7 +64,8 @@ class Wait:
 
     def __init__(self, target: Target) -> None:
         self._target = target
-        self._pauses = iter(_PATIENT_SECONDS if target.known else _QUICK_SECONDS)
+        self._patient = target.known
+        self._pauses = iter(_PATIENT_SECONDS if self._patient else _QUICK_SECONDS)
         self._began = time.monotonic()
         self._said = False
 
@@ -77,7 +78,7 @@ class Wait:
         waited = time.monotonic() - self._began
         if waited + seconds > _AT_MOST_SECONDS:
             return False
-        if waited >= 1 and not self._said:
+        if self._patient and waited >= 1 and not self._said:
             say(f"Waiting for {self._target.service.module} at {self._target.address} …")
             self._said = True
         time.sleep(seconds)

@@ -78,13 +78,14 @@ class StoreClosed(StoreError):
 
 
 class StoreLocked(StoreError):
-    def __init__(self, folder: str, pid: int | None) -> None:
-        super().__init__(folder, pid)
+    def __init__(self, folder: str, holder: str) -> None:
+        """`holder` is empty when it has not yet said who it is."""
+        super().__init__(folder, holder)
         self.folder = folder
-        self.pid = pid
+        self.holder = holder
 
     def __str__(self) -> str:
-        return f"{self.folder} is in use by process {self.pid or 'unknown'}"
+        return f"{self.folder} is in use by {self.holder or 'another process'}"
 
 
 class UnknownFormat(StoreError):

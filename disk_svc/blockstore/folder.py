@@ -6,6 +6,7 @@ would not wait for what the other has answered; and the reserve would be spent t
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,9 +24,9 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip()
-            raise StoreLocked(str(folder), int(holder) if holder.isdigit() else None) from None
+            raise StoreLocked(str(folder), file.read().strip()) from None
         file.truncate(0)
-        file.write(str(os.getpid()))
+        # Containers share a volume, and each counts its processes from 1: the name of the host is the container's.
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield

@@ -38,7 +38,11 @@ class AtScrape(Collector):
 
 
 def expose(registry: CollectorRegistry, address: str) -> None:
-    """Until the process ends, also while it stops: nothing depends on these threads, so nobody waits for them."""
+    """Until the process ends, also while it stops: nothing depends on these threads, so nobody waits for them. An empty
+    address is nowhere.
+    """
+    if not address:
+        return
     host, _, port = address.rpartition(":")
     try:
         start_http_server(int(port), host.strip("[]"), registry)

@@ -7,6 +7,7 @@ The trace of a request goes on in the saga that it began, for as long as the pro
 a saga over begins a new trace; `stillpoint.operation_id` finds both.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,16 +15,20 @@ from typing import TYPE_CHECKING, Any
 import grpc
 
 if TYPE_CHECKING:
+    from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace import TracerProvider
 
+_LAST_SPANS_SECONDS = 2.0
+
 _provider: "TracerProvider | None" = None
+_exporter: "OTLPSpanExporter | None" = None
 
 
 def start(service: str, region: str, endpoint: str) -> None:
     """Send spans to `endpoint`, an OTLP/gRPC URL; nothing at all where it is empty. What OpenTelemetry's own environment
     variables say of sampling and batches holds.
     """
-    global _provider  # noqa: PLW0603 - see above
+    global _provider, _exporter  # noqa: PLW0603 - see above
     if not endpoint:
         return
     # Here, for the reason above.
@@ -34,13 +39,19 @@ def start(service: str, region: str, endpoint: str) -> None:
 
     about = Resource.create({"service.name": service, "stillpoint.region": region})
     _provider = TracerProvider(resource=about, shutdown_on_exit=False)
-    _provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint)))
+    _exporter = OTLPSpanExporter(endpoint)
+    _provider.add_span_processor(BatchSpanProcessor(_exporter))
 
 
 def stop() -> None:
-    """Send what has not been sent, if there is somebody to take it."""
-    if _provider is not None:
-        _provider.shutdown()
+    """Send what has not been sent, if there is somebody who takes it soon: else OpenTelemetry would try for many seconds."""
+    if _provider is None or _exporter is None:
+        return
+    enough = threading.Timer(_LAST_SPANS_SECONDS, _exporter.shutdown)
+    enough.daemon = True
+    enough.start()
+    _provider.shutdown()
+    enough.cancel()
 
 
 def server_interceptors() -> Sequence[grpc.aio.ServerInterceptor]:

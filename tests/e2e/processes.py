@@ -24,8 +24,9 @@ _AT_ONCE = 4
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """This process's, without what a developer may have set for a deployment of their own."""
+    """This process's, without what a developer may have set or kept for a deployment of their own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STILLPOINT_")}
+    kept["XDG_CONFIG_HOME"] = "/nowhere"
     return kept | {f"STILLPOINT_{name}": value for name, value in settings.items()}
 
 
@@ -56,10 +57,10 @@ class CommandLine:
     """`stillpoint` for the deployment that keeps its data in `folder`, and for this region of several."""
 
     def __init__(self, folder: Path, region: str = "", **settings: str) -> None:
-        self._environment = environment(DIR=str(folder), **({"REGION": region} if region else {}), **settings)
+        self.environment = environment(DIR=str(folder), **({"REGION": region} if region else {}), **settings)
 
     def __call__(self, *arguments: object, cwd: Path | None = None, typed: str = "") -> Ran:
-        return run([STILLPOINT, *arguments], env=self._environment, cwd=cwd, typed=typed)
+        return run([STILLPOINT, *arguments], env=self.environment, cwd=cwd, typed=typed)
 
     def out(self, *arguments: object) -> str:
         """What a command prints that must succeed."""

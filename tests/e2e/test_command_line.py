@@ -302,10 +302,11 @@ def test_what_is_not_understood_ends_with_2_and_a_message(
     assert message in ran.err
 
 
-def test_a_service_that_does_not_answer_is_named_with_its_address(stillpoint: CommandLine):
+def test_a_service_that_does_not_answer_is_waited_for_and_named_with_its_address(stillpoint: CommandLine):
     ran = stillpoint("--snapshot", "127.0.0.1:1", "snapshot", "list")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == (
+        "Waiting for snapshot_svc at 127.0.0.1:1 …\n"
         "Error: cannot reach snapshot_svc at 127.0.0.1:1 (Connection refused).\n"
         "Is it running there? `stillpoint up` starts the three services on this machine.\n"
     )

@@ -61,11 +61,19 @@ def test_each_service_ends_with_0_on_sigterm_and_finds_everything_again(tmp_path
 
 @pytest.mark.parametrize("service", Service)
 def test_without_authentication_no_service_serves_anybody_but_this_machine(service: Service, tmp_path: Path):
-    public, internal = f"0.0.0.0:{free_port()}", f"192.0.2.1:{free_port()}"
-    ran = run_service(service, tmp_path, PUBLIC_ADDRESS=public, INTERNAL_ADDRESS=internal)
+    hosts = {"PUBLIC": "0.0.0.0", "INTERNAL": "192.0.2.1", "METRICS": "192.0.2.2"}
+    addresses = {f"{name}_ADDRESS": f"{host}:{free_port()}" for name, host in hosts.items()}
+    ran = run_service(service, tmp_path, **addresses)
     assert ran.code == 1
-    for host in ("0.0.0.0", "192.0.2.1"):
-        assert f"{host} is not a loopback address; without authentication a service" in ran.err
+    for host in hosts.values():
+        assert host in ran.err
+        assert "not on loopback; without authentication a service binds loopback only" in ran.err
+
+
+def test_a_service_says_what_is_no_url_of_a_collector(tmp_path: Path):
+    ran = run_service(Service.COMPUTE, tmp_path, TRACES_ENDPOINT="localhost:4317")
+    assert ran.code == 1
+    assert "'localhost:4317' is not the URL of an OTLP/gRPC collector" in ran.err
 
 
 @pytest.mark.parametrize("settings", [{"REGION": "The North"}, {"PEERS": '{"The North": "127.0.0.1:1"}'}])
@@ -85,7 +93,7 @@ def test_a_second_disk_svc_on_a_store_is_told_which_process_has_it(up: Up, tmp_p
     must_serve(up, Service.DISK)
 
 
-@pytest.mark.parametrize("name", ["PUBLIC_ADDRESS", "INTERNAL_ADDRESS"])
+@pytest.mark.parametrize("name", ["PUBLIC_ADDRESS", "INTERNAL_ADDRESS", "METRICS_ADDRESS"])
 def test_a_service_does_not_share_a_port_with_another(up: Up, name: str, tmp_path: Path):
     taken = up.addresses.disk.public
     ran = run_service(Service.COMPUTE, tmp_path, **{name: taken})

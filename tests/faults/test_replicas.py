@@ -5,6 +5,7 @@ is killed the other one takes over what it had begun. Nobody restarts the dead.
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc
@@ -187,9 +188,9 @@ def test_what_one_compute_svc_had_begun_the_other_one_ends_when_it_is_killed(sta
         f"{when} DetachDisk": (stage.make_machine(), new_request_id()) for when in ("before", "after")
     }
     for place, request_id in makings.items():
-        stage.stopped_at(place, lambda: making(second.instances, request_id))
+        stage.stopped_at(place, partial(making, second.instances, request_id))
     for place, (machine, request_id) in detachings.items():
-        stage.stopped_at(place, lambda: detaching(second.instances, machine, request_id))
+        stage.stopped_at(place, partial(detaching, second.instances, machine, request_id))
     second.compute.kill()
     stage.come_to_rest()
 

@@ -2,10 +2,12 @@
 the version that a wheel brings, anywhere.
 """
 
+import gc
 import os
 import secrets
 import shutil
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -101,13 +103,11 @@ def from_the_wheel() -> Iterator[WheelServer]:
 @contextmanager
 def in_a_container() -> Iterator[PostgresqlServer]:
     """Reached over TCP with a password, which stands in no command line."""
-    # Nothing but this process removes the container: the image of testcontainers' own reaper may not be there. It is
-    # imported here, because it reads that when it is imported.
-    os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
-    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - as said
+    _keep_the_reaper_out()
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - not every suite needs it
 
     password = secrets.token_urlsafe(16)
-    command = ["postgres", *(f"-c{name}={value}" for name, value in _SETTINGS.items())]
+    command = " ".join(["postgres", *(f"-c{name}={value}" for name, value in _SETTINGS.items())])
     # Not testcontainers' PostgresContainer: that waits with a command line that has the password in it.
     container = DockerContainer(IMAGE, command=command, ports=[5432])
     with container.with_env("POSTGRES_PASSWORD", password):
@@ -147,14 +147,27 @@ def chosen(config: pytest.Config) -> tuple[str, str]:
 
 def _why_no_engine_answers() -> str:
     """Empty when one does."""
-    import docker  # noqa: PLC0415 - only where an engine is wanted
+    _keep_the_reaper_out()
+    from testcontainers.core.docker_client import DockerClient  # noqa: PLC0415 - as above
 
+    why = ""
     try:
-        client = docker.from_env(timeout=10)
+        engine = DockerClient().client
         try:
-            client.ping()
+            engine.ping()
         finally:
-            client.close()
+            engine.close()
     except Exception as error:  # noqa: BLE001 - whatever it is, there is the wheel
-        return str(error)
-    return ""
+        why = str(error)
+    with warnings.catch_warnings():
+        # A client that could not be made leaves its socket open, which some test would be blamed for.
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    return why
+
+
+def _keep_the_reaper_out() -> None:
+    """Of testcontainers, whose image may not be there; it reads this when it is imported. Each container is removed by
+    who started it.
+    """
+    os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"

@@ -22,7 +22,11 @@ def free_port() -> int:
 
 @contextmanager
 def served(
-    registrations: Sequence[Registration], *, admitted: int = 512, handler_threads: int = 4
+    registrations: Sequence[Registration],
+    *,
+    admitted: int = 512,
+    handler_threads: int = 4,
+    instruments: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> Iterator[grpc.Channel]:
     """A channel to a server with svckit's edge, health and reflection."""
     address = f"127.0.0.1:{free_port()}"
@@ -32,7 +36,12 @@ def served(
         threads = ThreadPoolExecutor(handler_threads, thread_name_prefix="handler")
         asyncio.get_running_loop().set_default_executor(threads)
         server = server_at(
-            address, registrations, health.aio.HealthServicer(), admitted=admitted, lock=UNLOCKED
+            address,
+            registrations,
+            health.aio.HealthServicer(),
+            admitted=admitted,
+            lock=UNLOCKED,
+            instruments=instruments,
         )
         await server.start()
         ready.set()

@@ -11,8 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def collected(folder: str, database: str) -> set[str]:
     """The tests that `--database` leaves, by their names, in which its kind is called the database."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", "-o", "addopts=--import-mode=importlib"]
-        + ["--database", database, "-p", "no:cacheprovider", folder],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", "--database", database, folder],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -180,6 +180,43 @@ def test_deleting_everything_gives_the_space_back(store: BlockStore) -> None:
     assert after.used_bytes < empty.used_bytes + MIB // 4
 
 
+def test_an_observer_is_told_what_is_read_written_and_committed(store: BlockStore) -> None:
+    class Told:
+        read_bytes = written_bytes = changes = 0
+        seconds: list[float]
+
+        def has_read(self, length_bytes: int) -> None:
+            self.read_bytes += length_bytes
+
+        def has_written(self, length_bytes: int) -> None:
+            self.written_bytes += length_bytes
+
+        def has_committed(self, changes: int, seconds: float) -> None:
+            self.changes += changes
+            self.seconds.append(seconds)
+
+    told = Told()
+    told.seconds = []
+    store.observe(told)
+    store.create_volume("v", MIB)
+    write(store, "v", 100, noise(5000))
+    store.read("v", 0, 7000)
+    assert (told.written_bytes, told.read_bytes, told.changes) == (5000, 7000, 2)
+    assert all(0 < seconds < 60 for seconds in told.seconds)
+    assert len(told.seconds) == 2
+
+
+def test_usage_says_what_the_file_system_holds_of_the_store_and_may_come_to_hold(store: BlockStore) -> None:
+    store.create_volume("v", 8 * MIB)
+    write(store, "v", 0, noise(8 * MIB))
+    usage = store.usage()
+    assert 8 * MIB < usage.used_bytes <= usage.file_bytes < usage.limit_bytes
+    store.delete_volume("v")
+    while store.reclaim(1000):
+        pass
+    assert store.usage().file_bytes >= usage.file_bytes  # what is freed is written again, and not given back
+
+
 def test_a_sound_store_scrubs_clean(store: BlockStore) -> None:
     store.create_volume("v", 64 * MIB)
     write(store, "v", 0, noise(20 * MIB))

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -65,7 +66,10 @@ def test_a_second_process_is_refused_and_told_who_has_the_store(tmp_path: Path) 
     with child(program, tmp_path) as second:
         _, complaint = second.communicate()
     assert second.returncode != 0
-    assert f"StoreLocked: {tmp_path} is in use by process {os.getpid()}" in complaint.decode()
+    assert (
+        f"StoreLocked: {tmp_path} is in use by process {os.getpid()} on {socket.gethostname()}"
+        in complaint.decode()
+    )
     with pytest.raises(StoreLocked):
         compact(tmp_path)
     store.close()

@@ -1,3 +1,4 @@
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,6 +8,14 @@ from typer.testing import CliRunner, Result
 
 from stillpoint_cli.main import app
 from tests.unit.cli.fake_services import FakeServices
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_logged_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a developer has set or kept for a deployment of their own."""
+    for name in [name for name in os.environ if name.startswith("STILLPOINT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
 
 
 @pytest.fixture

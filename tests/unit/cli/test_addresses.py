@@ -2,10 +2,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import typer
 
 from stillpoint_cli.addresses import DEFAULT_ADDRESSES, Addresses, Chosen, Endpoint, Service, folder_of
 from stillpoint_cli.errors import Failure
-from stillpoint_cli.regions import find_deployment
+from stillpoint_cli.parsing import parse_address
+from stillpoint_cli.regions import Found, find_deployment
 
 
 def addresses_from(first_port: int) -> Addresses:
@@ -92,3 +94,27 @@ def test_who_names_every_address_need_not_name_a_region(tmp_path: Path):
     public = {service: f"10.0.0.1:{number}" for number, service in enumerate(Service)}
     found = find(tmp_path, public=public)
     assert {service: found.of(service).public for service in Service} == public
+
+
+def test_a_login_is_for_when_nothing_runs_on_the_folder_and_only_default_ports_are_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    nothing = find_deployment(Chosen(public={Service.DISK: "a:1,b:1"}), {})
+    assert nothing.addresses.disk.public == "a:1,b:1"
+    assert "a:1,b:1" not in nothing.guessed
+    assert DEFAULT_ADDRESSES.compute.public in nothing.guessed
+    assert find_deployment(Chosen(), {}, NEIGHBOUR) == Found(NEIGHBOUR, frozenset())
+    (tmp_path / "var").mkdir()
+    RUNNING.write(tmp_path / "var")
+    assert find_deployment(Chosen(), {}, NEIGHBOUR) == Found(RUNNING, frozenset())
+
+
+@pytest.mark.parametrize("text", ["a", "a:", ":1", "a:1,", "a:b", "a:70000", ""])
+def test_what_is_no_address_is_refused(text: str):
+    with pytest.raises(typer.BadParameter, match="is not HOST:PORT"):
+        parse_address(text)
+
+
+def test_an_address_may_be_those_of_several_replicas():
+    assert parse_address("a:1, [::1]:2,10.0.0.1:3") == "a:1,[::1]:2,10.0.0.1:3"

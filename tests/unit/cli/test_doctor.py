@@ -167,6 +167,19 @@ def test_what_a_live_operation_holds_is_in_progress(deployment: Deployment, prob
     assert problems() == []
 
 
+def test_what_an_operation_holds_that_one_account_cannot_see_may_be_another_accounts(
+    deployment: Deployment, channel: grpc.Channel
+):
+    ended = deployment.add_operation(Operation.STATE_SUCCEEDED)
+    deployment.leases += [
+        compute_pb2.Lease(instance_id="i-1", operation_id=ended),
+        compute_pb2.Lease(instance_id="i-2", operation_id="op-c-of-another"),
+    ]
+    channels = Channels(channel, channel, channel, channel, channel, one_account=True)
+    found = [finding for result in examine(channels, pause_seconds=0.01) for finding in result.findings]
+    assert [finding.resource_id for finding in found] == ["i-1"]
+
+
 def test_what_an_ended_or_unknown_operation_holds_is_a_fault(deployment: Deployment, problems: Problems):
     ended = deployment.add_operation(Operation.STATE_SUCCEEDED)
     deployment.leases += [

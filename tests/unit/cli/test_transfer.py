@@ -138,6 +138,35 @@ def test_an_import_that_is_refused_midway_fails_with_the_refusal(
     assert "Error: disk-1 was detached (ABORTED)" in result.stderr
 
 
+@pytest.mark.parametrize("sparse", [(), ("--sparse",)])
+def test_an_import_whose_stream_breaks_goes_on_after_the_last_answer(
+    sparse: tuple[str, ...], services: FakeServices, run: Run, tmp_path: Path
+):
+    content = os.urandom(30 * MESSAGE_BYTES) + bytes(2 * MESSAGE_BYTES) + os.urandom(8 * MESSAGE_BYTES + 5)
+    disk = FakeDisk(services, 41 * MESSAGE_BYTES)
+    taken: list[list[int]] = []
+
+    def break_twice(messages: Iterator[WriteBlocksRequest]) -> Iterator[WriteBlocksResponse]:
+        offsets: list[int] = []
+        taken.append(offsets)
+        for number, message in enumerate(messages, start=1):
+            if len(taken) < 3 and number == 12:
+                # Not written, and never answered.
+                raise Refusal(grpc.StatusCode.UNAVAILABLE, "going down")
+            for extent in message.extents:
+                offsets.append(extent.offset_bytes // MESSAGE_BYTES)
+                disk.content[extent.offset_bytes : extent.offset_bytes + len(extent.data)] = extent.data
+            yield WriteBlocksResponse(messages_durable=number)
+
+    services.exchange("BlockService/WriteBlocks", WriteBlocksRequest, break_twice)
+    (tmp_path / "image").write_bytes(content)
+    result = run("disk", "import", "disk-1", tmp_path / "image", "--json", *sparse)
+    assert result.exit_code == 0, result.output
+    assert disk.content == content + bytes(41 * MESSAGE_BYTES - len(content))
+    assert [offsets[0] for offsets in taken] == [0, 11, 22]
+    assert f'"data_bytes": {len(content) - (2 * MESSAGE_BYTES if sparse else 0)}' in result.stdout
+
+
 def test_a_file_larger_than_the_disk_is_refused_before_a_byte_is_sent(
     services: FakeServices, run: Run, tmp_path: Path
 ):
@@ -180,6 +209,25 @@ def test_an_export_is_a_sparse_file_with_the_same_content(services: FakeServices
     assert result.exit_code == 0, result.output
     assert file.read_bytes() == ZEROS + ONES + bytes(size - 3 * GRAIN_BYTES) + ONES
     assert file.stat().st_blocks * 512 < MESSAGE_BYTES
+
+
+def test_an_export_whose_stream_breaks_goes_on_where_it_was(services: FakeServices, run: Run, tmp_path: Path):
+    content = os.urandom(6 * GRAIN_BYTES)
+    serve_snapshot(services, len(content))
+    begun: list[int] = []
+
+    def answer(request: ReadBlocksRequest) -> Iterator[ReadBlocksResponse]:
+        begun.append(request.offset_bytes // GRAIN_BYTES)
+        for offset in range(request.offset_bytes, len(content), GRAIN_BYTES):
+            yield piece(offset, content[offset : offset + GRAIN_BYTES])
+            if len(begun) < 3 and offset == request.offset_bytes + GRAIN_BYTES:
+                raise Refusal(grpc.StatusCode.UNAVAILABLE, "going down")
+
+    services.stream("BlockService/ReadBlocks", ReadBlocksRequest, answer)
+    result = run("disk", "export", "snap-1", tmp_path / "image")
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "image").read_bytes() == content
+    assert begun == [0, 2, 4]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """A migration has rows under it: none is lost on the way up, nor on the way back, on either database."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +20,14 @@ from tests.support.databases import Databases
 
 ROWS = 3
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+_VALUES: list[tuple[type[sa.types.TypeEngine[Any]], Callable[[int], Any]]] = [
+    (sa.JSON, lambda number: {"number": number}),
+    (sa.Boolean, lambda _number: False),
+    (sa.Integer, lambda number: number),
+    (sa.DateTime, lambda number: _MOMENT + timedelta(days=number)),
+    (sa.LargeBinary, lambda number: bytes([number])),
+]
 
 Rows = dict[str, list[dict[str, Any]]]
 
@@ -90,19 +98,7 @@ def _tables(connection: sa.Connection) -> list[sa.Table]:
 def _value(column: sa.Column[Any], number: int) -> Any:
     if column.name == "retention_days":
         return None  # where there is a retention_count
-    match column.type:
-        case sa.JSON():
-            return {"number": number}
-        case sa.Boolean():
-            return False
-        case sa.Integer():
-            return number
-        case sa.DateTime():
-            return _MOMENT + timedelta(days=number)
-        case sa.LargeBinary():
-            return bytes([number])
-        case _:
-            return f"{number}"
+    return next((make(number) for kind, make in _VALUES if isinstance(column.type, kind)), str(number))
 
 
 def contents(url: str) -> Rows:

@@ -22,6 +22,7 @@ from svckit.database import Database, table_of
 from svckit.errors import Refusal
 from svckit.ids import new_id
 from svckit.saga import Run, SagaDefinition, SagaEngine, Step, journal, requests
+from svckit.saga.instruments import SagaInstruments
 from svckit.saga.journal import UNFINISHED, Saga
 from svckit.tables import SharedTable
 from tests.support.databases import create_tables
@@ -173,6 +174,7 @@ class World:
         lease_seconds: float = 30.0,
         workers: int = 4,
         database: Database | None = None,
+        instruments: SagaInstruments | None = None,
     ) -> SagaEngine:
         """An engine with connections of its own, as another process would have. Not started."""
         if database is None:
@@ -184,6 +186,7 @@ class World:
             region="here",
             workers=workers,
             lease_seconds=lease_seconds,
+            instruments=instruments,
         )
         self._databases.append(database)
         self._engines.append(engine)

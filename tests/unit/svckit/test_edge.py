@@ -132,7 +132,7 @@ def test_a_refusal_reaches_the_caller_whole_from_a_call_and_from_a_stream(stub: 
     assert caught.value.metadata == {"operation_id": "missing"}
     with pytest.raises(Refusal) as caught:
         call(
-            lambda request, timeout: list(stub.WatchOperation(request, timeout=timeout)),
+            lambda request, **how: list(stub.WatchOperation(request, **how)),
             WatchOperationRequest(operation_id="missing"),
             timeout_seconds=15,
         )

@@ -37,7 +37,11 @@ class Process:
             stderr=self._log,
         )
         self.channel = grpc.insecure_channel(f"127.0.0.1:{self.port}")
-        grpc.channel_ready_future(self.channel).result(timeout=30)
+        try:
+            grpc.channel_ready_future(self.channel).result(timeout=30)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self.channel.close()
