@@ -2,6 +2,7 @@
 
 from compute_svc import sagas
 from compute_svc.clients import Disks
+from compute_svc.holds import Leases
 from compute_svc.migrations import SCHEMA
 from compute_svc.participant_servicer import ParticipantServicer
 from compute_svc.service import ComputeService
@@ -61,7 +62,7 @@ def main() -> None:
                 AccountServicer(service, mutations, database),
                 account_service_pb2.DESCRIPTOR.services_by_name["AccountService"],
             ),
-            *operations.registrations(engine),
+            *operations.registrations(engine, Leases(service, database, settings.region)),
         ],
         internal=[
             Registration(

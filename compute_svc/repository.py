@@ -130,6 +130,18 @@ def release_lease(session: Session, instance_id: str, operation_id: str, **value
     )
 
 
+def give_instance_up(session: Session, instance_id: str) -> None:
+    """One that was being made or deleted rests in ERROR; one at rest stays as it is."""
+    session.execute(
+        sa.update(_INSTANCES)
+        .where(
+            _INSTANCES.c.id == instance_id,
+            _INSTANCES.c.state.in_([InstanceState.CREATING, InstanceState.DELETING]),
+        )
+        .values(state=InstanceState.ERROR, update_time=utc_now())
+    )
+
+
 def remove_instance(session: Session, instance_id: str) -> None:
     session.execute(sa.delete(_INSTANCES).where(_INSTANCES.c.id == instance_id))
 
@@ -137,6 +149,11 @@ def remove_instance(session: Session, instance_id: str) -> None:
 def list_leased(session: Session, page: paging.Page, *, region: str) -> tuple[Sequence[Instance], str]:
     query = sa.select(Instance).where(Instance.lease_operation_id != "", Instance.region == region)
     return paging.fetch(session, query, Instance.id, page)
+
+
+def leased_by(session: Session, operation_id: str, *, region: str) -> Sequence[Instance]:
+    query = sa.select(Instance).where(Instance.lease_operation_id == operation_id, Instance.region == region)
+    return session.scalars(query.order_by(Instance.id)).all()
 
 
 def standing_of(session: Session, account_id: str) -> Standing:

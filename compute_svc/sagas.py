@@ -72,7 +72,12 @@ def _lease(
 
 
 def _given_back(_session: Session, _run: Run, _refusal: Refusal) -> None:
-    """The undo of the lease has done it."""
+    """The undo of the lease has done it; Leases.let_go, when it is abandoned."""
+
+
+def _rests_in_error(session: Session, run: Run, _refusal: Refusal, _step: str) -> None:
+    """What is abandoned while it is made or deleted. Its disks may be there, and go when it is deleted."""
+    repository.give_instance_up(session, run.resource_id)
 
 
 def _create_instance(service: ComputeService, disks: Disks, deadline_seconds: float) -> SagaDefinition:
@@ -94,6 +99,7 @@ def _create_instance(service: ComputeService, disks: Disks, deadline_seconds: fl
         steps=(Step("create_disks", do=disks.create, undo=disks.withdraw, record=record, answer=answer),),
         failed=failed,
         deadline_seconds=deadline_seconds,
+        abandoned=_rests_in_error,
     )
 
 
@@ -117,6 +123,7 @@ def _delete_instance(service: ComputeService, database: Database, disks: Disks) 
             Step("release_disks", do=disks.release, record=record, answer=answer),
         ),
         failed=_given_back,
+        abandoned=_rests_in_error,
     )
 
 

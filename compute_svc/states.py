@@ -8,11 +8,13 @@ import enum
 
 
 class InstanceState(enum.StrEnum):
-    CREATING = "CREATING"  # → RUNNING when its disks are there; gone when they are refused
+    CREATING = "CREATING"  # → RUNNING when its disks are there; gone when they are refused; ERROR when it is abandoned
     RUNNING = "RUNNING"  # → STOPPED, STOPPED_NO_CHARGE
     STOPPED = "STOPPED"  # → RUNNING, DELETING
     STOPPED_NO_CHARGE = "STOPPED_NO_CHARGE"  # → RUNNING, DELETING
-    DELETING = "DELETING"  # → gone; back to where it came from when a disk refuses
+    DELETING = (
+        "DELETING"  # → gone; back to where it came from when a disk refuses; ERROR when it is abandoned
+    )
     ERROR = "ERROR"  # → DELETING
 
 

@@ -13,6 +13,7 @@ from disk_svc.service.blocks import Blocks
 from disk_svc.service.copies import Copies, MemberCopies
 from disk_svc.service.disks import Disks
 from disk_svc.service.expiry import Expiry
+from disk_svc.service.holds import HeldHere
 from disk_svc.service.imports import Imports
 from disk_svc.service.points import Points
 from disk_svc.service.policies import Policies
@@ -105,6 +106,16 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
         lease_seconds=settings.saga_lease_seconds,
         instruments=SagaInstruments(registry),
     )
+    deletions, imports = Deletions(realm), Imports(realm)
+    held = HeldHere(
+        realm,
+        engine,
+        disks=disks,
+        points=points,
+        rollbacks=rollbacks,
+        deletions=deletions,
+        imports=imports,
+    )
     mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
     run_service(
         settings,
@@ -130,19 +141,19 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
                 BlockServicer(Blocks(realm, disks, snapshots)),
                 block_service_pb2.DESCRIPTOR.services_by_name["BlockService"],
             ),
-            *operations.registrations(engine),
+            *operations.registrations(engine, held),
         ],
         internal=[
             Registration(
                 participant_service_pb2_grpc.add_ParticipantServiceServicer_to_server,
                 ParticipantServicer(
-                    realm, disks, points, rollbacks, Deletions(realm), copies=MemberCopies(copies, engine)
+                    realm, disks, points, rollbacks, deletions, copies=MemberCopies(copies, engine)
                 ),
                 participant_service_pb2.DESCRIPTOR.services_by_name["ParticipantService"],
             ),
             Registration(
                 import_service_pb2_grpc.add_ImportServiceServicer_to_server,
-                ImportServicer(Imports(realm)),
+                ImportServicer(imports),
                 import_service_pb2.DESCRIPTOR.services_by_name["ImportService"],
             ),
         ],

@@ -31,7 +31,7 @@ class Task(enum.StrEnum):
 class SnapshotState(enum.StrEnum):
     CREATING = "CREATING"  # → AVAILABLE when sealed and finished, ERROR when sealing failed; gone when undone
     AVAILABLE = "AVAILABLE"  # → DELETING
-    DELETING = "DELETING"  # → gone; AVAILABLE when the deletion of an instance snapshot is refused
+    DELETING = "DELETING"  # → gone; AVAILABLE when the deletion of an instance snapshot is refused, or abandoned before it began
     ERROR = "ERROR"  # → DELETING
 
 
@@ -41,8 +41,9 @@ class Kind(enum.StrEnum):
 
 
 class PointState(enum.StrEnum):
-    PREPARED = "PREPARED"  # its rows are there → CUT
-    CUT = "CUT"  # the store has cut the disks → gone when finished or withdrawn
+    PREPARED = "PREPARED"  # its rows are there → CUT, WITHDRAWN
+    CUT = "CUT"  # the store has cut the disks → gone when finished
+    WITHDRAWN = "WITHDRAWN"  # from PREPARED or CUT: it is being undone, and is not finished any more → gone
 
 
 class ImportState(enum.StrEnum):
@@ -55,6 +56,8 @@ class Purpose(enum.StrEnum):
 
     ROLLBACK = "rollback"
     DELETION = "deletion"
+    BEGUN_DELETION = "begun deletion"
+    """Of DELETION, once bytes may be gone: it is carried out, and not taken back any more."""
     COPY = "copy"
 
 

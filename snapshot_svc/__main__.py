@@ -3,6 +3,7 @@
 from snapshot_svc import sagas
 from snapshot_svc.clients import Disks, Instances, OtherRegions
 from snapshot_svc.expiry import Expiry
+from snapshot_svc.holds import Received
 from snapshot_svc.import_servicer import ImportServicer
 from snapshot_svc.imports import Imports
 from snapshot_svc.migrations import SCHEMA
@@ -61,6 +62,7 @@ def serve(settings: Settings, clock: Clock = utc_now) -> None:
     )
     mutations = Mutations(engine, answer_seconds=settings.answer_seconds)
     expiry = Expiry(service, mutations, database, settings.region, clock)
+    imports = Imports(settings.region)
     validations = Validations(service, database, instances, disks, settings.region)
     run_service(
         settings,
@@ -71,12 +73,12 @@ def serve(settings: Settings, clock: Clock = utc_now) -> None:
                 InstanceSnapshotServicer(service, mutations, validations, database, settings.region),
                 instance_snapshot_service_pb2.DESCRIPTOR.services_by_name["InstanceSnapshotService"],
             ),
-            *operations.registrations(engine),
+            *operations.registrations(engine, Received(imports, database, settings.region)),
         ],
         internal=[
             Registration(
                 import_service_pb2_grpc.add_ImportServiceServicer_to_server,
-                ImportServicer(Imports(settings.region), database),
+                ImportServicer(imports, database),
                 import_service_pb2.DESCRIPTOR.services_by_name["ImportService"],
             ),
         ],

@@ -223,10 +223,12 @@ class Disks:
         return {"copy_operation_id": response.copy_operation_id}
 
     def copied(self, run: Run) -> tuple[Progress, bool]:
-        """How far disk_svc is, and whether that is all; raises what made it fail once it has undone everything."""
+        """How far disk_svc is, and whether that is all; raises what made it fail once it has undone everything, or why it
+        was abandoned.
+        """
         request = disk.GetCopyRequest(copy_operation_id=run.data["copy_operation_id"])
         found = call(self._stub.GetCopy, request, timeout_seconds=_TIMEOUT_SECONDS)
-        if found.state == Operation.STATE_FAILED:
+        if found.state in (Operation.STATE_FAILED, Operation.STATE_ABANDONED):
             raise Refusal.from_bytes(found.error)
         progress = Progress(
             completed_bytes=found.progress.completed_bytes,

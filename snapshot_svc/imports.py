@@ -36,3 +36,14 @@ class Imports:
         """What was finished is not undone. The key may have been forgotten: a copy may take longer than keys are kept."""
         barrier.withdraw(session, key)
         repository.remove_received(session, instance_snapshot_id)
+
+    def give_up(self, session: Session, key: str, instance_snapshot_id: str) -> None:
+        """Nobody sends it any more, nor withdraws it. It does not go: members that have arrived whole name it, and go when it
+        is deleted.
+        """
+        barrier.withdraw(session, key)
+        repository.give_received_up(
+            session,
+            instance_snapshot_id,
+            "the operation of the other region that copied it was abandoned here",
+        )

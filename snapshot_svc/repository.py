@@ -134,6 +134,13 @@ def change(session: Session, instance_snapshot_id: str, operation_id: str, /, **
     assert rows_changed(done) == 1  # nobody else changes what an operation holds
 
 
+def rest_broken(
+    session: Session, instance_snapshot_id: str, operation_id: str, state: State, why: str
+) -> None:
+    """End what the operation that works on a snapshot has not done whole."""
+    change(session, instance_snapshot_id, operation_id, state=state, state_reason=why, operation_id="")
+
+
 def fix_moment(
     session: Session,
     instance_snapshot_id: str,
@@ -153,6 +160,25 @@ def finish_import(session: Session, instance_snapshot_id: str) -> None:
         sa.update(_SNAPSHOTS)
         .where(_SNAPSHOTS.c.id == instance_snapshot_id, _SNAPSHOTS.c.state == State.CREATING)
         .values(state=State.AVAILABLE, operation_id="", update_time=utc_now())
+    )
+
+
+def received_for(session: Session, operation_id: str, *, region: str) -> Sequence[InstanceSnapshot]:
+    """What an operation of another region is sending."""
+    query = sa.select(InstanceSnapshot).where(
+        InstanceSnapshot.operation_id == operation_id,
+        InstanceSnapshot.source_region != "",
+        InstanceSnapshot.state == State.CREATING,
+        InstanceSnapshot.region == region,
+    )
+    return session.scalars(query).all()
+
+
+def give_received_up(session: Session, instance_snapshot_id: str, why: str) -> None:
+    session.execute(
+        sa.update(_SNAPSHOTS)
+        .where(_SNAPSHOTS.c.id == instance_snapshot_id, _SNAPSHOTS.c.state == State.CREATING)
+        .values(state=State.ERROR, state_reason=why, operation_id="", update_time=utc_now())
     )
 
 

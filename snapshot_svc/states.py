@@ -8,10 +8,10 @@ import enum
 
 
 class State(enum.StrEnum):
-    CREATING = "CREATING"  # → AVAILABLE; ERROR when a member fails after the moment; gone when refused before it, or not received
+    CREATING = "CREATING"  # → AVAILABLE; ERROR when a member fails after the moment, or abandoned; gone when refused before it, or not received
     AVAILABLE = "AVAILABLE"  # → ROLLING_BACK, DELETING
     ROLLING_BACK = "ROLLING_BACK"  # → AVAILABLE, ERROR_ROLLBACK
-    DELETING = "DELETING"  # → gone
+    DELETING = "DELETING"  # → gone; ERROR when it is abandoned
     ERROR = "ERROR"  # → DELETING
     ERROR_ROLLBACK = "ERROR_ROLLBACK"  # → ROLLING_BACK, DELETING
 

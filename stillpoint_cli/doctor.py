@@ -37,6 +37,7 @@ from stillpoint_cli.errors import Failure, code_of, explain
 from stillpoint_cli.following import LIVE_STATES, owner_of
 from stillpoint_cli.output import enum_name
 from stillpoint_cli.paging import MOST_PER_PAGE, each
+from stillpoint_cli.pasting import command
 
 # An operation is tried again with growing pauses: so many tries of one undo are minutes, not a hiccup.
 MANY_ATTEMPTS = 10
@@ -201,7 +202,14 @@ def _suspect_hold(
     if ask.is_live(operation_id):
         return
     holder = f"operation {operation_id}, which is not running" if operation_id else "no operation"
-    yield Finding(check, resource_id, operation_id, f"{resource_id}: its {kind} is held by {holder}")
+    problem = f"{resource_id}: its {kind} is held by {holder}"
+    if owner_of(operation_id) is not None:
+        problem += f"; {_remedy(operation_id)} ends that"
+    yield Finding(check, resource_id, operation_id, problem)
+
+
+def _remedy(operation_id: str) -> str:
+    return f"`{command('operation', 'abandon', operation_id, '--reason', '…')}`"
 
 
 def _look_at_disk_snapshots(ask: _Asker) -> _Look:
@@ -297,7 +305,8 @@ def _suspect_operation(operation: Operation) -> Iterator[Finding]:
         return
     problem = (
         f"{operation.id} ({operation.kind}) cannot be undone: {operation.current_step} was tried "
-        f"{operation.attempts} times, last: {operation.error.message or 'no reason given'}"
+        f"{operation.attempts} times, last: {operation.error.message or 'no reason given'}; where what it waits for is gone "
+        f"for good, {_remedy(operation.id)} ends it"
     )
     yield Finding(OPERATIONS, operation.resource_id, operation.id, problem)
 

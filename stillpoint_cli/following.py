@@ -26,6 +26,8 @@ WaitOption = Annotated[
 
 LIVE_STATES = frozenset({Operation.STATE_RUNNING, Operation.STATE_COMPENSATING})
 
+UNDONE_STATES = frozenset({Operation.STATE_FAILED, Operation.STATE_ABANDONED})
+
 _OWNERS = {"op-c-": Service.COMPUTE, "op-d-": Service.DISK, "op-s-": Service.SNAPSHOT}
 
 
@@ -57,12 +59,12 @@ def watch(connections: Connections, operation_id: str) -> Iterator[Operation]:
 
 
 def wait_for(connections: Connections, operation_id: str) -> Operation:
-    """The operation at rest, SUCCEEDED. Raises OperationFailed when it was undone."""
+    """The operation at rest, SUCCEEDED. Raises OperationFailed when it was undone, or abandoned."""
     last = Operation(id=operation_id)
     with _Line(f"{operation_id} …") as line:
         for last in watch(connections, operation_id):
             line.show(last)
-    if last.state == Operation.STATE_FAILED:
+    if last.state in UNDONE_STATES:
         raise OperationFailed(last)
     return last
 

@@ -52,6 +52,7 @@ _STYLES = {
     "ERROR": "bold red",
     "ERROR_ROLLBACK": "bold red",
     "FAILED": "bold red",
+    "ABANDONED": "bold red",
     "COMPENSATING": "red",
     "IN_DEBT": "bold red",
 }

@@ -64,13 +64,17 @@ def refusal_is_final(database: Database, key: str) -> Iterator[None]:
         raise
     except Refusal:
         with database.write() as session:
-            if _insert(session, key, KeyState.WITHDRAWN):
-                done = False
-            else:
-                state = session.scalar(sa.select(ParticipantKey.state).where(ParticipantKey.key == key))
-                done = state == KeyState.DONE
+            done = forestall(session, key)
         if not done:
             raise
+
+
+def forestall(session: Session, key: str) -> bool:
+    """Refuse the step from now on unless it has been done; True when it has been, and what it did is left as it is."""
+    if _insert(session, key, KeyState.WITHDRAWN):
+        return False
+    state = session.scalar(sa.select(ParticipantKey.state).where(ParticipantKey.key == key))
+    return state == KeyState.DONE
 
 
 def refuse_withdrawn(session: Session, key: str) -> None:
@@ -88,6 +92,7 @@ def keep_result(session: Session, key: str, result: Sequence[str]) -> None:
 
 
 def kept_result(session: Session, key: str) -> list[str]:
+    """Of a step that has been done; nothing of one that was withdrawn before."""
     return session.scalars(sa.select(ParticipantKey.result).where(ParticipantKey.key == key)).one()
 
 

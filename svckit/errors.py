@@ -6,6 +6,7 @@ Refusal
 ├── RequestIdReused       ALREADY_EXISTS
 ├── OperationNotFound     NOT_FOUND
 ├── OperationEnded        FAILED_PRECONDITION
+├── OperationAbandoned    ABORTED              in an operation's error, and to who waits for its answer
 ├── StepWithdrawn         ABORTED              a step that comes after its undo
 ├── RegionNotFound        NOT_FOUND
 ├── Unauthenticated       UNAUTHENTICATED      no token, or none that is accepted
@@ -245,6 +246,17 @@ class OperationEnded(Refusal):
             f"operation {operation_id} has ended",
             metadata={"operation_id": operation_id},
             preconditions=[Violation("OPERATION_ENDED", f"operation/{operation_id}", "it has ended")],
+        )
+
+
+class OperationAbandoned(Refusal):
+    code = grpc.StatusCode.ABORTED
+    reason = "OPERATION_ABANDONED"
+
+    def __init__(self, operation_id: str, actor: str, where: str, why: str) -> None:
+        super().__init__(
+            f"operation {operation_id} was abandoned by {actor}, at {where}: {why}",
+            metadata={"operation_id": operation_id},
         )
 
 

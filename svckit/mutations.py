@@ -15,7 +15,7 @@ from svckit.caller import Caller, acting_as, current_caller
 from svckit.errors import DependencyUnavailable, Refusal
 from svckit.ids import new_id
 from svckit.saga import SagaEngine, journal, requests
-from svckit.saga.journal import Saga, SagaState
+from svckit.saga.journal import UNFINISHED, Saga, SagaState
 from svckit.saga.notices import wait
 
 _LOOK_AGAIN_SECONDS = 0.5
@@ -251,7 +251,7 @@ class Mutations:
                 # a service must not keep the client waiting.
                 turned_back_since = turned_back_since or time.monotonic()
                 waited = time.monotonic() - turned_back_since
-                if state == SagaState.FAILED or waited > _COMPENSATION_PATIENCE_SECONDS:
+                if state not in UNFINISHED or waited > _COMPENSATION_PATIENCE_SECONDS:
                     raise Refusal.from_bytes(error)
             if time.monotonic() > give_up:
                 raise DependencyUnavailable(

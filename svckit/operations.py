@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import grpc
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from stillpoint.operation.v1 import (
     event_service_pb2,
@@ -16,6 +17,7 @@ from stillpoint.operation.v1 import (
     operation_service_pb2_grpc,
 )
 from svckit import paging
+from svckit.abandonment import Abandonment, Holds
 from svckit.caller import current_caller
 from svckit.clock import from_timestamp, to_timestamp, utc_now
 from svckit.errors import OperationEnded, OperationNotFound, Refusal
@@ -31,14 +33,14 @@ _STATE_PREFIX = "STATE_"
 _Bound = Literal["time_from", "time_before"]
 
 
-def registrations(engine: SagaEngine) -> list[Registration]:
-    """What every service adds to its public port."""
+def registrations(engine: SagaEngine, holds: Holds) -> list[Registration]:
+    """What every service adds to its public port. `holds`: what it holds for operations."""
     operations = operation_service_pb2.DESCRIPTOR.services_by_name["OperationService"]
     events = event_service_pb2.DESCRIPTOR.services_by_name["EventService"]
     return [
         Registration(
             operation_service_pb2_grpc.add_OperationServiceServicer_to_server,
-            OperationServicer(engine),
+            OperationServicer(engine, Abandonment(engine, holds)),
             operations,
         ),
         Registration(
@@ -50,9 +52,10 @@ def registrations(engine: SagaEngine) -> list[Registration]:
 class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
     """Proto to rows and back."""
 
-    def __init__(self, engine: SagaEngine) -> None:
+    def __init__(self, engine: SagaEngine, abandonment: Abandonment) -> None:
         self._engine = engine
         self._database = engine.database
+        self._abandonment = abandonment
 
     def GetOperation(
         self, request: operation_service_pb2.GetOperationRequest, context: Any
@@ -103,7 +106,7 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
     def RetryOperation(
         self, request: operation_service_pb2.RetryOperationRequest, context: Any
     ) -> operation_service_pb2.RetryOperationResponse:
-        operation = self._load(request.operation_id)
+        operation = self._load(request.operation_id, of_any_account=True)
         with self._database.write() as session:
             if not journal.make_due(session, operation.id, utc_now()):
                 raise OperationEnded(operation.id)
@@ -118,17 +121,43 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
                 step="retried",
             )
         self._engine.wake()
-        return operation_service_pb2.RetryOperationResponse(operation=self._load(operation.id))
+        return operation_service_pb2.RetryOperationResponse(
+            operation=self._load(operation.id, of_any_account=True)
+        )
 
-    def _load(self, operation_id: str) -> operation_pb2.Operation:
+    def AbandonOperation(
+        self, request: operation_service_pb2.AbandonOperationRequest, context: Any
+    ) -> operation_service_pb2.AbandonOperationResponse:
+        with Checks() as check:
+            check.resource_id("operation_id", request.operation_id)
+            check.sentence("reason", request.reason)
+        if request.validate_only:
+            held = self._abandonment.look(request.operation_id)
+        else:
+            held = self._abandonment.abandon(request.operation_id, request.reason)
+        with self._database.read() as session:
+            operation = self._find(session, request.operation_id)
+        return operation_service_pb2.AbandonOperationResponse(
+            operation=operation,
+            released=[
+                operation_service_pb2.ReleasedHold(kind=hold.kind, resource_id=hold.resource_id)
+                for hold in held
+            ],
+        )
+
+    def _load(self, operation_id: str, *, of_any_account: bool = False) -> operation_pb2.Operation:
+        """An admin, and only an admin, may be shown another account's."""
         with Checks() as check:
             check.resource_id("operation_id", operation_id)
         with self._database.read() as session:
-            saga = journal.find(session, operation_id, region=self._engine.region)
-            if saga is None or saga.account_id != current_caller().account_id:
-                raise OperationNotFound(operation_id)
-            steps = journal.steps_of(session, operation_id)
-        return self._operation(saga, steps)
+            operation = self._find(session, operation_id)
+        if operation is None or not (of_any_account or operation.account_id == current_caller().account_id):
+            raise OperationNotFound(operation_id)
+        return operation
+
+    def _find(self, session: Session, operation_id: str) -> operation_pb2.Operation | None:
+        saga = journal.find(session, operation_id, region=self._engine.region)
+        return self._operation(saga, journal.steps_of(session, operation_id)) if saga else None
 
     def _operation(self, saga: Saga, steps: Sequence[Event]) -> operation_pb2.Operation:
         return operation_pb2.Operation(

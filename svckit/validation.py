@@ -13,6 +13,7 @@ from svckit.errors import FieldProblem, InvalidRequest
 _NAME_MAX = 65
 _NAME_MARKS = frozenset("0123456789-_/. ")
 _DESCRIPTION_MAX = 256
+_SENTENCE_MAX = 256
 _LABELS_MAX = 16
 _DISK_MIN_BYTES = 1 << 20
 _DISK_MAX_BYTES = 64 << 40
@@ -102,6 +103,12 @@ class Checks:
     def line(self, field: str, value: str) -> None:
         """Text to compare with; there is none that it must be."""
         self.that(not _CONTROL.search(value), field, "has control characters")
+
+    def sentence(self, field: str, value: str) -> None:
+        """One that is kept for who reads it later."""
+        self.that(bool(value.strip()), field, "is empty")
+        self.that(len(value) <= _SENTENCE_MAX, field, f"is longer than {_SENTENCE_MAX} characters")
+        self.line(field, value)
 
     def destination(self, field: str, value: str, *, here: str) -> None:
         """A region to copy to from this one; whether there is such a region is said by who looks it up."""

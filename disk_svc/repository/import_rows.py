@@ -26,6 +26,13 @@ def imports_of(session: Session, key: str) -> Sequence[Import]:
     return session.scalars(query).all()
 
 
+def keys_of(session: Session, operation_id: str) -> Sequence[str]:
+    """Of the imports that an operation of another region has begun."""
+    return session.scalars(
+        sa.select(Import.key).where(Import.operation_id == operation_id).distinct().order_by(Import.key)
+    ).all()
+
+
 def find_import(session: Session, key: str, snapshot_id: str) -> Import | None:
     return session.scalar(sa.select(Import).where(Import.key == key, Import.snapshot_id == snapshot_id))
 

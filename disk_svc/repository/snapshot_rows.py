@@ -93,6 +93,14 @@ def members_of(
     return session.scalars(query).all()
 
 
+def doomed_by(session: Session, operation_id: str) -> Sequence[str]:
+    """What an operation has marked to be deleted."""
+    query = sa.select(DiskSnapshot.id).where(
+        DiskSnapshot.operation_id == operation_id, DiskSnapshot.state == SnapshotState.DELETING
+    )
+    return session.scalars(query.order_by(DiskSnapshot.id)).all()
+
+
 def list_snapshots(
     session: Session,
     page: paging.Page,

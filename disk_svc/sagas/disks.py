@@ -6,7 +6,7 @@ from disk_svc import convert
 from disk_svc.blockstore import Restore
 from disk_svc.errors import refusing
 from disk_svc.repository import disk_rows, snapshot_rows
-from disk_svc.sagas.forward import cannot_fail
+from disk_svc.sagas.forward import cannot_fail, carried_out
 from disk_svc.service.disks import Disks
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Rollbacks
@@ -134,4 +134,5 @@ def _delete_disk(realm: Realm) -> SagaDefinition:
         kind="delete_disk",
         steps=(Step("delete", do=delete, record=record, answer=answer),),
         failed=cannot_fail,
+        abandoned=carried_out,
     )

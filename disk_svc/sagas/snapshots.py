@@ -9,7 +9,7 @@ from disk_svc import convert
 from disk_svc.blockstore import Cut
 from disk_svc.errors import refusal_for, refusing
 from disk_svc.repository import disk_rows, hold_rows, snapshot_rows
-from disk_svc.sagas.forward import cannot_fail
+from disk_svc.sagas.forward import cannot_fail, carried_out
 from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
 from disk_svc.service.snapshots import Snapshots
@@ -88,4 +88,5 @@ def _delete_disk_snapshot(realm: Realm) -> SagaDefinition:
         kind="delete_disk_snapshot",
         steps=(Step("delete", do=delete, record=record, answer=answer),),
         failed=cannot_fail,
+        abandoned=carried_out,
     )

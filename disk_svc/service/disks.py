@@ -5,12 +5,14 @@ them over for reclaim. What a call finds half done, after a crash, it finishes u
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from disk_svc.blockstore import Refused
 from disk_svc.errors import (
     DOMAIN,
     DiskBusy,
@@ -131,6 +133,13 @@ class Disks:
         disk_rows.set_task(session, [disk_id], Task.RESIZING, operation_id)
         return SagaStart("resize_disk", disk_id, {"size_bytes": size_bytes})
 
+    def carry_resize_out(self, disk: Disk, size_bytes: int) -> None:
+        """What cannot be taken back, of a disk that is RESIZING. A size that the store refuses leaves it as it is."""
+        with suppress(Refused):
+            self._realm.store.resize_volume(disk.id, size_bytes)
+        with self._realm.database.write() as session:
+            disk_rows.end_resize(session, disk.task_operation_id, self._realm.store.size_bytes(disk.id))
+
     def delete(self, session: Session, operation_id: str, disk_id: str) -> SagaStart:
         disk = self.get(session, disk_id, lock=True)
         refusals: list[Refusal] = []
@@ -182,6 +191,10 @@ class Disks:
                 data = [disk.id for disk in disks if disk.role == Role.DATA]
                 disk_rows.detach_disks(session, data)
                 barrier.keep_result(session, key, data)
+        return self.end_release(key, operation_id)
+
+    def end_release(self, key: str, operation_id: str) -> list[str]:
+        """What is left to do for the bytes, once the rows of `release_from_instance` say so."""
         with self._realm.database.read() as session:
             detached = barrier.kept_result(session, key)
             unattached = disk_rows.detached_among(session, detached)
@@ -245,8 +258,13 @@ class Disks:
                     there=_NOWHERE,
                     device="",
                 )
+                barrier.keep_result(session, key, [disk_id])
+        self.end_detach(key)
+
+    def end_detach(self, key: str) -> None:
+        """What is left to do for the bytes, once the row of `detach` says so."""
         with self._realm.database.read() as session:
-            detached = disk_rows.detached_among(session, [disk_id])
+            detached = disk_rows.detached_among(session, barrier.kept_result(session, key))
         self._realm.store.fence(detached)
 
     def _move_idle(

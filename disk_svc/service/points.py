@@ -120,9 +120,13 @@ class Points:
         return _in_order(members), cut_time
 
     def withdraw(self, key: str) -> None:
-        """Undo `create`, wherever it stopped."""
+        """Undo `create`, wherever it stopped. What is finished stays, bytes and rows: that an operation is abandoned may meet a
+        `finish` that is on its way, and whichever changes the point's row first has it.
+        """
         with self._realm.database.write() as session:
             barrier.withdraw(session, key)
+            if not hold_rows.mark_withdrawn(session, key):
+                return
         self._realm.store.withdraw_cut(key)
         with self._realm.database.read() as session:
             snapshot_ids = [snapshot.id for snapshot in snapshot_rows.snapshots_of_point(session, key)]
@@ -152,9 +156,11 @@ class Points:
     def finish(self, session: Session, key: str) -> None:
         """All snapshots AVAILABLE and all tasks cleared, in one transaction."""
         point = hold_rows.find_point(session, key)
-        if point is None:
-            return  # finished before
         snapshot_ids = [snapshot.id for snapshot in snapshot_rows.snapshots_of_point(session, key)]
+        if point is None or not hold_rows.finish_point(session, key):
+            if point is not None or not snapshot_ids:
+                barrier.refuse_withdrawn(session, key)
+            return  # finished before
         snapshot_rows.change_snapshots(
             session,
             snapshot_ids,
@@ -163,7 +169,6 @@ class Points:
             operation_id="",
         )
         disk_rows.clear_tasks(session, point.operation_id, Task.SNAPSHOTTING)
-        hold_rows.remove_point(session, key)
 
     # The three parts of `create`, which the snapshot of a single disk uses as well
 

@@ -3,10 +3,11 @@ them later never refuses for a state (design.md §6, law 9).
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 
 from sqlalchemy.orm import Session
 
-from disk_svc.blockstore import DataLoss, Restore
+from disk_svc.blockstore import AlreadyUsed, DataLoss, Restore
 from disk_svc.errors import (
     DOMAIN,
     DiskBusy,
@@ -18,7 +19,7 @@ from disk_svc.errors import (
     refusal_for,
     refusing,
 )
-from disk_svc.models import Disk
+from disk_svc.models import Disk, Reservation
 from disk_svc.repository import disk_rows, hold_rows, snapshot_rows
 from disk_svc.service.realm import Realm, is_on
 from disk_svc.states import DELETABLE, Attachment, Purpose, SnapshotState, Task
@@ -135,11 +136,13 @@ class Rollbacks:
 
     def withdraw(self, key: str) -> None:
         """Undo `reserve`. The store gets its tombstone before the rows are free: an `apply` that has looked them up already
-        must not roll back what somebody writes after this.
+        must not roll back what somebody writes after this. Disks that have gone back stay so.
         """
         with self._realm.database.write() as session:
             barrier.withdraw(session, key)
-        self._realm.store.withdraw_cut(key)
+        # The key is the restore's own once the disks have gone back: then there are only rows to clear.
+        with suppress(AlreadyUsed):
+            self._realm.store.withdraw_cut(key)
         with self._realm.database.write() as session:
             self._clear(session, key)
 
@@ -277,30 +280,39 @@ class Deletions:
             )
 
     def withdraw(self, key: str) -> None:
-        """Undo `reserve`: the members are AVAILABLE again."""
+        """Undo `reserve`: the members are AVAILABLE again. Once it has begun it is carried out: their bytes may be gone."""
         with self._realm.database.write() as session:
             barrier.withdraw(session, key)
             reservation = hold_rows.find_reservation(session, key)
             if reservation is None:
                 return
-            snapshot_rows.change_snapshots(
-                session,
-                [target["snapshot_id"] for target in reservation.targets],
-                allowed=[SnapshotState.DELETING],
-                state=SnapshotState.AVAILABLE,
-                operation_id="",
-            )
-            hold_rows.remove_reservation(session, key)
+            begun = not hold_rows.take_deletion_back(session, key)
+            if not begun:
+                snapshot_rows.change_snapshots(
+                    session,
+                    [target["snapshot_id"] for target in reservation.targets],
+                    allowed=[SnapshotState.DELETING],
+                    state=SnapshotState.AVAILABLE,
+                    operation_id="",
+                )
+        if begun:
+            self._delete(reservation)
 
     def apply(self, key: str) -> None:
-        """Delete what was marked: bytes, then rows."""
-        with self._realm.database.read() as session:
+        """Delete what was marked: bytes, then rows. That it begins is noted first, or an undo that comes now could not tell
+        whether the bytes are still there.
+        """
+        with self._realm.database.write() as session:
             reservation = hold_rows.find_reservation(session, key)
-            barrier.refuse_withdrawn(session, key)
-        if reservation is None:
-            return  # applied before
+            if not hold_rows.begin_deletion(session, key):
+                barrier.refuse_withdrawn(session, key)
+                return  # applied before
+        assert reservation is not None  # there was a row to change
+        self._delete(reservation)
+
+    def _delete(self, reservation: Reservation) -> None:
         snapshot_ids = [target["snapshot_id"] for target in reservation.targets]
         self._realm.store.delete_snapshots(snapshot_ids)
         with self._realm.database.write() as session:
             snapshot_rows.remove_snapshots(session, snapshot_ids)
-            hold_rows.remove_reservation(session, key)
+            hold_rows.remove_reservation(session, reservation.key)

@@ -49,6 +49,30 @@ def lease_instance(
     return {"name": run.input["name"] or f"{instance_name[:_LONGEST_INSTANCE_NAME]}-{stamp}"}
 
 
+def _record_available(session: Session, run: Run) -> None:
+    repository.change(session, run.resource_id, run.id, state=State.AVAILABLE, operation_id="")
+
+
+def _failed(session: Session, run: Run, refusal: Refusal) -> None:
+    if "cut_time" not in run.data:
+        repository.remove(session, run.resource_id)
+        return
+    repository.remove_members(session, run.resource_id)
+    repository.rest_broken(session, run.resource_id, run.id, State.ERROR, refusal.message)
+
+
+def _abandoned(session: Session, run: Run, refusal: Refusal, step: str) -> None:
+    """Past the pivot its members may be there, so it goes on naming them: they go when it is deleted. With only the lease
+    left to give back it is whole.
+    """
+    if step == "release":
+        _record_available(session, run)
+    elif step == "finish":
+        repository.rest_broken(session, run.resource_id, run.id, State.ERROR, refusal.message)
+    else:
+        _failed(session, run, refusal)
+
+
 def definitions(
     service: SnapshotService, instances: Instances, disks: Disks, deadline_seconds: float
 ) -> list[SagaDefinition]:
@@ -83,33 +107,18 @@ def definitions(
             instance_snapshot=convert.instance_snapshot(snapshot), operation_id=run.id
         )
 
-    def record_available(session: Session, run: Run) -> None:
-        repository.change(session, run.resource_id, run.id, state=State.AVAILABLE, operation_id="")
-
-    def failed(session: Session, run: Run, refusal: Refusal) -> None:
-        if "cut_time" not in run.data:
-            repository.remove(session, run.resource_id)
-            return
-        repository.remove_members(session, run.resource_id)
-        repository.change(
-            session,
-            run.resource_id,
-            run.id,
-            state=State.ERROR,
-            state_reason=refusal.message,
-            operation_id="",
-        )
-
     steps = (
         Step("lease", do=lease, undo=instances.release),
         Step("cut", do=cut, undo=disks.withdraw_point, record=record_moment, answer=answer),
         Step("seal", do=disks.seal_point, pivot=True),
         Step("finish", do=disks.finish_point),
-        Step("release", do=instances.release, record=record_available),
+        Step("release", do=instances.release, record=_record_available),
     )
     locate = Step("locate", do=disks.locate, record=record_located)
     return [
-        SagaDefinition(kind, kind_steps, failed=failed, deadline_seconds=deadline_seconds)
+        SagaDefinition(
+            kind, kind_steps, failed=_failed, deadline_seconds=deadline_seconds, abandoned=_abandoned
+        )
         for kind, kind_steps in (
             ("create_instance_snapshot", steps),
             ("create_instance_snapshot_from_disk", (locate, *steps)),

@@ -29,6 +29,13 @@ def definition(disks: Disks, deadline_seconds: float) -> SagaDefinition:
     def failed(session: Session, run: Run, _refusal: Refusal) -> None:
         repository.change(session, run.resource_id, run.id, operation_id="")
 
+    def abandoned(session: Session, run: Run, refusal: Refusal, step: str) -> None:
+        """Past the pivot it cannot be used any more, and can be deleted again, with what members it still has."""
+        if step == "apply":
+            repository.rest_broken(session, run.resource_id, run.id, State.ERROR, refusal.message)
+        else:
+            failed(session, run, refusal)
+
     return SagaDefinition(
         kind="delete_instance_snapshot",
         steps=(
@@ -44,4 +51,5 @@ def definition(disks: Disks, deadline_seconds: float) -> SagaDefinition:
         ),
         failed=failed,
         deadline_seconds=deadline_seconds,
+        abandoned=abandoned,
     )

@@ -37,6 +37,34 @@ def lease_instance(instances: Instances, disks: Disks, run: Run, *, validate_onl
         raise
 
 
+def _record_end(session: Session, run: Run) -> None:
+    lost = run.data.get("lost", "")
+    repository.change(
+        session,
+        run.resource_id,
+        run.id,
+        state=State.ERROR_ROLLBACK if lost else run.input["state"],
+        state_reason=lost or run.input["state_reason"],
+        operation_id="",
+    )
+
+
+def _failed(session: Session, run: Run, _refusal: Refusal) -> None:
+    repository.change(session, run.resource_id, run.id, operation_id="")
+
+
+def _abandoned(session: Session, run: Run, refusal: Refusal, step: str) -> None:
+    """Whether the disks have gone back, all or none, is not known here while they are asked to. With only the lease left to
+    give back it is.
+    """
+    if step == "release":
+        _record_end(session, run)
+    elif step == "apply":
+        repository.rest_broken(session, run.resource_id, run.id, State.ERROR_ROLLBACK, refusal.message)
+    else:
+        _failed(session, run, refusal)
+
+
 def definition(
     service: SnapshotService, instances: Instances, disks: Disks, deadline_seconds: float
 ) -> SagaDefinition:
@@ -68,20 +96,6 @@ def definition(
             disks.withdraw_rollback(run)
         instances.release_after_rollback(run, lost="lost" in run.data)
 
-    def record_end(session: Session, run: Run) -> None:
-        lost = run.data.get("lost", "")
-        repository.change(
-            session,
-            run.resource_id,
-            run.id,
-            state=State.ERROR_ROLLBACK if lost else run.input["state"],
-            state_reason=lost or run.input["state_reason"],
-            operation_id="",
-        )
-
-    def failed(session: Session, run: Run, _refusal: Refusal) -> None:
-        repository.change(session, run.resource_id, run.id, operation_id="")
-
     return SagaDefinition(
         kind="rollback_instance_snapshot",
         steps=(
@@ -95,8 +109,9 @@ def definition(
                 pivot=True,
             ),
             Step("apply", do=apply),
-            Step("release", do=release, record=record_end),
+            Step("release", do=release, record=_record_end),
         ),
-        failed=failed,
+        failed=_failed,
         deadline_seconds=deadline_seconds,
+        abandoned=_abandoned,
     )

@@ -16,9 +16,10 @@ from stillpoint.operation.v1.operation_service_pb2 import (
 )
 from stillpoint_cli.addresses import Service
 from stillpoint_cli.commands import make_app
+from stillpoint_cli.commands.operation_abandon import abandon_operation
 from stillpoint_cli.connections import Connections
 from stillpoint_cli.errors import OperationFailed
-from stillpoint_cli.following import must_own, watch
+from stillpoint_cli.following import UNDONE_STATES, must_own, watch
 from stillpoint_cli.output import (
     Columns,
     JsonOption,
@@ -110,7 +111,7 @@ def watch_(context: typer.Context, operation: OperationArgument, as_json: JsonOp
     """Follow an operation to its end, a line for each step, and for each tenth of what it moves. As JSON, a line for each
     change of the operation.
 
-    Exits 1 when the operation was undone.
+    Exits 1 when the operation was undone, or abandoned.
     """
     printed = tries = tenths = 0
     last = Operation()
@@ -132,7 +133,7 @@ def watch_(context: typer.Context, operation: OperationArgument, as_json: JsonOp
             if tenths_now != tenths:
                 stdout().print(Text(f"          {_progress(last)}", style="dim"))
             tenths = tenths_now
-    if last.state == Operation.STATE_FAILED:
+    if last.state in UNDONE_STATES:
         raise OperationFailed(last)
     if not as_json:
         stdout().print(Text.assemble(styled(_state_name(last)), f" in {_took(last)}"))
@@ -144,6 +145,9 @@ def retry(context: typer.Context, operation: OperationArgument, as_json: JsonOpt
     stub = Connections.of(context).operations(must_own(operation))
     found = stub.RetryOperation(RetryOperationRequest(operation_id=operation)).operation
     print_json(found) if as_json else _print_operation(found)
+
+
+app.command("abandon")(abandon_operation)
 
 
 def _print_operation(operation: Operation) -> None:
@@ -198,4 +202,6 @@ def _exact_time(step: OperationStep) -> str:
 def _step(step: OperationStep) -> Text:
     if step.undo:
         return Text(f"↩ {step.name} undone", style="red")
-    return Text(f"{step.name}", style="bold" if step.name in {"accepted", "succeeded", "failed"} else "")
+    return Text(
+        f"{step.name}", style="bold" if step.name in {"accepted", "succeeded", "failed", "abandoned"} else ""
+    )

@@ -81,9 +81,13 @@ class SagaDefinition:
     `failed` writes the service's own rows in the commit that ends the compensation; its error is the refusal that turned
     the saga back. `deadline_seconds` bounds the time before the pivot, or before the step that lifts it: past it the saga
     is turned back, whatever its steps' outcomes (law 2). None means that unknown steps are tried until they are known.
+
+    `abandoned` does so when an admin ends it where it stands, with no step undone, and is told the name of that step. Without
+    one it is `failed`, which must then do for every step.
     """
 
     kind: str
     steps: tuple[Step, ...]
     failed: Callable[[Session, Run, Refusal], None]
     deadline_seconds: float | None = None
+    abandoned: Callable[[Session, Run, Refusal, str], None] | None = None

@@ -25,7 +25,7 @@ from svckit.caller import Caller
 from svckit.calls import Unanswered
 from svckit.clock import utc_now
 from svckit.database import Database, DatabaseAway
-from svckit.errors import DependencyUnavailable, Refusal
+from svckit.errors import DependencyUnavailable, OperationAbandoned, OperationEnded, Refusal
 from svckit.saga import journal, requests
 from svckit.saga.definition import More, Run, SagaDefinition
 from svckit.saga.instruments import SagaInstruments
@@ -36,6 +36,9 @@ from svckit.telemetry.pools import Pool
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _LOOK_AROUND_SECONDS = 1.0
+
+ABANDON = "abandon_operation"
+"""The type of what the log says of it, here and at every service that held something."""
 
 _log = structlog.get_logger()
 
@@ -373,6 +376,79 @@ class SagaEngine:
             requests.forget(session, saga.id)
         self._note(session, saga, "failed")
 
+    # Abandoning
+
+    def abandon(self, saga_id: str, *, actor: str, why: str, once_taken: Callable[[], None]) -> None:
+        """End a saga where it stands, whoever drives it and whatever it waits for (law 10). Raises OperationEnded when it has
+        come to rest by itself; one that was abandoned before is left alone.
+
+        Its worker, in this process or another, is fenced by the first commit. It may be in the middle of a step all the same:
+        `once_taken` makes void what that does outside this service's saga rows, and may come twice. A death in between leaves a saga that is driven again
+        when our claim has run out, and whose steps are refused. Two who abandon at once fence each other: the slower one begins
+        again, and finds that it is done.
+        """
+        while True:
+            with self.database.write() as session:
+                saga = journal.take(
+                    session,
+                    saga_id,
+                    region=self.region,
+                    owner=self._new_owner(),
+                    until=utc_now() + self._lease,
+                )
+                state = saga.state if saga else self._rest_of(session, saga_id)
+            if saga is None:
+                if state != SagaState.ABANDONED:
+                    raise OperationEnded(saga_id)
+                return
+            try:
+                once_taken()
+                self._abandon(saga, actor, why)
+            except journal.Fenced:
+                continue
+            return
+
+    def _rest_of(self, session: Session, saga_id: str) -> SagaState | None:
+        found = journal.find(session, saga_id, region=self.region)
+        return found.state if found else None
+
+    def _abandon(self, saga: Saga, actor: str, why: str) -> None:
+        definition = self._definitions[saga.kind]
+        where = self.step_name(saga)
+        if saga.state == SagaState.COMPENSATING:
+            where = f"the undo of {where}"
+        refusal = OperationAbandoned(saga.id, actor, where, why)
+        run = saga.run()
+
+        def effects(session: Session) -> None:
+            if definition.abandoned is not None:
+                definition.abandoned(session, run, refusal, self.step_name(saga))
+            else:
+                definition.failed(session, run, refusal)
+            journal.add_event(
+                session,
+                account_id=saga.account_id,
+                region=saga.region,
+                actor=actor,
+                type=ABANDON,
+                resource_id=saga.resource_id,
+                operation_id=saga.id,
+                step="abandoned",
+                detail=f"at {where}: {why}",
+            )
+
+        # Not as the saga's driver: what this process notes of that is its worker's, who learns that it is fenced.
+        self._commit(
+            saga,
+            {
+                **_at_rest(SagaState.ABANDONED),
+                "error": refusal.to_status().SerializeToString(),
+                "last_error": "",
+            },
+            effects,
+        )
+        self._instruments.note_end(saga)
+
     # Writing
 
     def _try_later(self, saga: Saga, error: Exception) -> bool:
@@ -402,6 +478,12 @@ class SagaEngine:
     def _write(
         self, saga: Saga, values: dict[str, Any], effects: Callable[[Session], None] | None = None
     ) -> None:
+        self._commit(saga, values, effects)
+        self._claim_written(saga)
+
+    def _commit(
+        self, saga: Saga, values: dict[str, Any], effects: Callable[[Session], None] | None = None
+    ) -> None:
         """Commit `effects` and `values` under the claim, then let the object in hand say what the row says."""
         with self.database.write() as session:
             now = (
@@ -414,7 +496,6 @@ class SagaEngine:
             journal.update_claimed(session, saga, values)
         for name, value in values.items():
             setattr(saga, name, value)
-        self._claim_written(saga)
         self.notices.publish(saga.id)
 
     def _note(

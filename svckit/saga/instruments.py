@@ -21,7 +21,7 @@ from svckit.telemetry import traces
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _REMEMBERED = 10_000
-_AT_REST = (SagaState.SUCCEEDED, SagaState.FAILED)
+_AT_REST = (SagaState.SUCCEEDED, SagaState.FAILED, SagaState.ABANDONED)
 
 _log = structlog.get_logger()
 
@@ -84,9 +84,12 @@ class SagaInstruments:
         ):
             yield
             if saga.state in _AT_REST:
-                self._contexts.pop(saga.id, None)
-                self._ended.labels(saga.kind, saga.state).inc()
-                _log.info("saga ended", state=saga.state)
+                self.note_end(saga)
+
+    def note_end(self, saga: Saga) -> None:
+        self._contexts.pop(saga.id, None)
+        self._ended.labels(saga.kind, saga.state).inc()
+        _log.info("saga ended", state=saga.state)
 
     @contextmanager
     def trying(self, saga: Saga, step: str) -> Iterator[None]:

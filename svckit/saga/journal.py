@@ -22,6 +22,7 @@ class SagaState(enum.StrEnum):
     COMPENSATING = "COMPENSATING"
     SUCCEEDED = "SUCCEEDED"
     FAILED = "FAILED"
+    ABANDONED = "ABANDONED"
 
 
 UNFINISHED = (SagaState.RUNNING, SagaState.COMPENSATING)
@@ -42,7 +43,9 @@ class Saga(SharedTable):
         sa.Index("sagas_by_account", "account_id", "id"),
         sa.Index("sagas_by_resource", "resource_id", "id"),
         # A saga that has ended is never taken up again, and one that has not is never forgotten.
-        sa.CheckConstraint("(state IN ('SUCCEEDED', 'FAILED')) = (due_at IS NULL)", name="due_until_at_rest"),
+        sa.CheckConstraint(
+            "(state IN ('SUCCEEDED', 'FAILED', 'ABANDONED')) = (due_at IS NULL)", name="due_until_at_rest"
+        ),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -62,7 +65,7 @@ class Saga(SharedTable):
     answer: Mapped[bytes | None]
     """The serialized response, from the commit of the answering step on."""
     error: Mapped[bytes | None]
-    """The google.rpc.Status of the refusal that turned it back."""
+    """The google.rpc.Status of the refusal that turned it back, or of its abandonment."""
     last_error: Mapped[str]
     """The latest unknown outcome, for whoever wonders why it is not done yet."""
     deadline: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -208,6 +211,22 @@ def make_due(session: Session, saga_id: str, now: datetime) -> bool:
     )
     unfinished = sa.select(Saga.id).where(Saga.id == saga_id, Saga.due_at.is_not(None))
     return session.scalar(unfinished) is not None
+
+
+def take(session: Session, saga_id: str, *, region: str, owner: str, until: datetime) -> Saga | None:
+    """Claim a saga whoever holds it: from now on its worker is fenced. None when it has come to rest."""
+    taken = session.execute(
+        sa.update(_SAGAS)
+        .where(_SAGAS.c.id == saga_id, _SAGAS.c.region == region, _SAGAS.c.due_at.is_not(None))
+        .values(owner=owner, due_at=until)
+    )
+    return find(session, saga_id, region=region) if rows_changed(taken) else None
+
+
+def unfinished_of(session: Session, actor: str, *, region: str) -> Sequence[str]:
+    """The sagas that this actor asked for and that have not come to rest."""
+    query = sa.select(Saga.id).where(Saga.due_at.is_not(None), Saga.actor == actor, Saga.region == region)
+    return session.scalars(query).all()
 
 
 def next_due(session: Session, region: str) -> datetime | None:

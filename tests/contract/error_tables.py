@@ -21,6 +21,7 @@ EVERYWHERE = {
     ("INTERNAL", "INTERNAL"),
     ("UNAUTHENTICATED", "UNAUTHENTICATED"),
     ("PERMISSION_DENIED", "ROLE_REQUIRED"),
+    ("ABORTED", "OPERATION_ABANDONED"),
 }
 """What "every RPC may also answer"."""
 

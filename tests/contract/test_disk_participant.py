@@ -349,7 +349,8 @@ class TestConsistencyPoint:
         assert refusal.metadata == {"key": request.key}
         with step_withdrawn():
             inside.disk.SealConsistencyPoint(pb.SealConsistencyPointRequest(key=request.key))
-        inside.disk.FinishConsistencyPoint(pb.FinishConsistencyPointRequest(key=request.key))
+        with step_withdrawn():
+            inside.disk.FinishConsistencyPoint(pb.FinishConsistencyPointRequest(key=request.key))
         assert_untouched(cloud, machine)
 
     def test_an_undo_of_what_never_happened_refuses_the_late_call(self, cloud: Cloud, inside: Inside):

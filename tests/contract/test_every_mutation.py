@@ -549,7 +549,7 @@ def test_every_mutation_is_among_the_cases():
 
 def test_every_method_is_a_mutation_a_list_a_get_or_a_stream():
     rest = {method.path.rpartition("/")[2] for method in METHODS if method not in MUTATIONS + LISTS}
-    known = {"ReadBlocks", "WriteBlocks", "WatchOperation", "RetryOperation"}
+    known = {"ReadBlocks", "WriteBlocks", "WatchOperation", "RetryOperation", "AbandonOperation"}
     assert {name for name in rest if not name.startswith("Get")} == known
 
 

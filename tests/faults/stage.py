@@ -371,6 +371,19 @@ class Stage:
         )
         return self.operations(service).ListOperations(request).operations
 
+    def abandon(self, operation_id: str, *services: Service) -> list[str]:
+        """At all services, the operation's own first, or at those that are named; returns the kinds of what was let go."""
+        owner = owner_of(operation_id)
+        asked = services or sorted(Service, key=lambda service: service is not owner)
+        request = operation_service_pb2.AbandonOperationRequest(
+            operation_id=operation_id, reason="What it waits for is gone."
+        )
+        return [
+            hold.kind
+            for service in asked
+            for hold in self.operations(service).AbandonOperation(request).released
+        ]
+
     def come_to_rest(self) -> None:
         eventually(
             lambda: not any(self.unfinished(service) for service in Service),

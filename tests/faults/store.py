@@ -22,6 +22,7 @@ _STEPS = frozenset(
     {
         "create_volume",
         "delete_volume",
+        "resize_volume",
         "cut",
         "withdraw_cut",
         "seal",

@@ -150,6 +150,10 @@ def problems(deployment: Deployment, channel: grpc.Channel) -> Callable[[], list
 Problems = Callable[[], list[str]]
 
 
+def remedy(operation_id: str) -> str:
+    return f"`stillpoint operation abandon {operation_id} --reason '…'`"
+
+
 def test_nothing_at_all_is_well(problems: Problems):
     assert problems() == []
 
@@ -187,11 +191,18 @@ def test_what_an_ended_or_unknown_operation_holds_is_a_fault(deployment: Deploym
         disk_pb2.Hold(kind="point", resource_id="p", operation_id=""),
     ]
     assert problems() == [
-        f"i-1: its lease is held by operation {ended}, which is not running",
-        "i-2: its lease is held by operation op-c-unknown, which is not running",
+        f"i-1: its lease is held by operation {ended}, which is not running; {remedy(ended)} ends that",
+        f"i-2: its lease is held by operation op-c-unknown, which is not running; {remedy('op-c-unknown')} ends that",
         "disk-1: its task is held by operation nonsense, which is not running",
         "p: its point is held by no operation",
     ]
+
+
+def test_what_an_abandoned_operation_holds_is_a_fault(deployment: Deployment, problems: Problems):
+    abandoned = deployment.add_operation(Operation.STATE_ABANDONED)
+    deployment.leases.append(compute_pb2.Lease(instance_id="i-1", operation_id=abandoned))
+    [problem] = problems()
+    assert problem.startswith(f"i-1: its lease is held by operation {abandoned}, which is not running")
 
 
 def test_what_is_held_for_an_operation_of_another_region_is_for_that_regions_doctor_to_judge(
@@ -226,7 +237,8 @@ def test_what_is_held_for_an_operation_of_this_region_is_judged_though_it_is_a_c
             kind="snapshot", resource_id="snap-1", operation_id="op-d-lost", operation_region="here"
         )
     )
-    assert problems() == ["snap-1: its snapshot is held by operation op-d-lost, which is not running"]
+    [problem] = problems()
+    assert problem.startswith("snap-1: its snapshot is held by operation op-d-lost, which is not running")
 
 
 def test_what_is_gone_at_a_second_look_was_no_fault(
@@ -288,9 +300,11 @@ def test_a_whole_that_another_regions_operation_works_on_is_no_fault_by_itself(
 def test_an_undo_that_keeps_failing_is_a_fault(deployment: Deployment, problems: Problems):
     deployment.add_operation(Operation.STATE_COMPENSATING, attempts=50, kind="create", current_step="point")
     # The fake answers for all three services.
-    assert set(problems()) == {
-        "op-s-0 (create) cannot be undone: point was tried 50 times, last: no reason given"
-    }
+    [problem] = set(problems())
+    assert problem == (
+        "op-s-0 (create) cannot be undone: point was tried 50 times, last: no reason given; "
+        f"where what it waits for is gone for good, {remedy('op-s-0')} ends it"
+    )
 
 
 def test_a_difference_between_store_and_rows_is_a_fault(deployment: Deployment, problems: Problems):

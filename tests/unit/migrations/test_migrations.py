@@ -60,9 +60,10 @@ def definitions(url: str) -> set[Any]:
     with engine.connect() as connection:
         rows = connection.execute(sa.text(in_words[engine.dialect.name])).all()
     engine.dispose()
-    # As lines: in which order a table's constraints are written means nothing.
+    # As lines: in which order a table's constraints are written means nothing, nor whether SQLite, which has made a table
+    # anew, puts its name in quotation marks.
     return {
-        (kind, name, frozenset(line.strip("\t ,") for line in words.splitlines()))
+        (kind, name, frozenset(line.strip("\t ,") for line in words.replace('"', "").splitlines()))
         for kind, name, words in rows
     }
 

@@ -16,6 +16,7 @@ from google.protobuf.wrappers_pb2 import StringValue
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
 from svckit import barrier
+from svckit.abandonment import Hold
 from svckit.caller import LOCAL
 from svckit.database import Database, table_of
 from svckit.errors import Refusal
@@ -241,6 +242,26 @@ class World:
         with self.database.read() as session:
             query = sa.select(Fact.fact).where(Fact.saga_id == saga_id).order_by(Fact.number)
             return list(session.scalars(query))
+
+
+class Held:
+    """What the sample service holds for operations: what a test says, until it is let go."""
+
+    def __init__(self) -> None:
+        self.by_operation: dict[str, list[Hold]] = {}
+        self.calls: list[str] = []
+        self.when_let_go: Callable[[], None] = lambda: None
+
+    def held_for(self, _session: Session, operation_id: str) -> list[Hold]:
+        return list(self.by_operation.get(operation_id, ()))
+
+    def forestall(self, _session: Session, operation_id: str) -> None:
+        self.calls.append(f"forestall {operation_id}")
+
+    def let_go(self, operation_id: str) -> None:
+        self.calls.append(f"let go {operation_id}")
+        self.when_let_go()
+        self.by_operation.pop(operation_id, None)
 
 
 def accept(engine: SagaEngine, kind: str, arguments: Mapping[str, Any] | None = None, **how: Any) -> Saga:

@@ -9,6 +9,7 @@ from typing import Any
 
 from stillpoint.operation.v1 import operation_pb2
 from stillpoint.operation.v1.operation_service_pb2 import GetOperationRequest, GetOperationResponse
+from svckit.abandonment import Abandonment
 from svckit.database import Database
 from svckit.logs import configure_logging
 from svckit.operations import OperationServicer, registrations
@@ -16,7 +17,7 @@ from svckit.saga import SagaEngine, Step
 from svckit.server import Registration, run_service
 from svckit.settings import ServiceSettings
 from tests.support.waiting import eventually
-from tests.unit.svckit.sample import accept, saga_of
+from tests.unit.svckit.sample import Held, accept, saga_of
 
 
 def _meet(folder: Path, name: str) -> None:
@@ -50,9 +51,9 @@ def main(url: str, folder: Path, port: int, internal_port: int, saga_id: str) ->
         workers=2,
         lease_seconds=settings.saga_lease_seconds,
     )
-    slow = _Slow(engine)
+    slow = _Slow(engine, Abandonment(engine, Held()))
     slow.folder = folder
-    operations, events = registrations(engine)
+    operations, events = registrations(engine, Held())
     engine.begin(accept(engine, "sample", operation_id=saga_id))
     run_service(
         settings,

@@ -14,6 +14,8 @@ from grpc_status import rpc_status
 
 from stillpoint.operation.v1 import operation_pb2, operation_service_pb2, operation_service_pb2_grpc
 from stillpoint.operation.v1.operation_service_pb2 import (
+    AbandonOperationRequest,
+    AbandonOperationResponse,
     GetOperationRequest,
     GetOperationResponse,
     ListOperationsRequest,
@@ -30,7 +32,7 @@ from svckit.errors import OperationNotFound, Overloaded, Refusal
 from svckit.operations import registrations
 from svckit.server import Registration
 from tests.support.servers import free_port, served
-from tests.unit.svckit.sample import Gate, World
+from tests.unit.svckit.sample import Gate, Held, World
 
 
 class _Troubled(OperationServiceServicer):
@@ -54,6 +56,9 @@ class _Troubled(OperationServiceServicer):
 
     async def ListOperations(self, request: ListOperationsRequest, context: Any) -> ListOperationsResponse:
         raise ValueError("password=hunter2")
+
+    def AbandonOperation(self, request: AbandonOperationRequest, context: Any) -> AbandonOperationResponse:
+        raise Overloaded
 
     def RetryOperation(self, request: RetryOperationRequest, context: Any) -> RetryOperationResponse:
         raise Overloaded
@@ -206,7 +211,7 @@ def test_whatever_is_no_definite_no_is_not_known(stub: OperationServiceStub, tro
 
 
 def test_health_is_serving_and_reflection_lists_the_services(world: World):
-    with served(registrations(world.engine())) as channel:
+    with served(registrations(world.engine(), Held())) as channel:
         health: Any = health_pb2_grpc.HealthStub(channel)
         answer = health.Check(health_pb2.HealthCheckRequest())
         assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -10,6 +10,7 @@ from stillpoint.operation.v1.event_service_pb2 import ListEventsRequest
 from stillpoint.operation.v1.event_service_pb2_grpc import EventServiceStub
 from stillpoint.operation.v1.operation_pb2 import Operation
 from stillpoint.operation.v1.operation_service_pb2 import (
+    AbandonOperationRequest,
     GetOperationRequest,
     ListOperationsRequest,
     RetryOperationRequest,
@@ -24,7 +25,7 @@ from svckit.saga import More, Progress, Run, SagaEngine, Step
 from svckit.saga.journal import SagaState
 from tests.support.servers import served
 from tests.support.waiting import eventually
-from tests.unit.svckit.sample import Gate, World, accept, begin, saga_of
+from tests.unit.svckit.sample import Gate, Held, World, accept, begin, saga_of
 
 
 class Service:
@@ -32,7 +33,8 @@ class Service:
 
     def __init__(self, world: World, todo: Callable[[Run], None]) -> None:
         self.engine: SagaEngine = world.started(saga_of(Step("a", do=todo), Step("b", pivot=True)))
-        self._served = served(registrations(self.engine), handler_threads=4)
+        self.held = Held()
+        self._served = served(registrations(self.engine, self.held), handler_threads=4)
         channel = self._served.__enter__()
         self.operations = OperationServiceStub(channel)
         self.events = EventServiceStub(channel)
@@ -86,7 +88,7 @@ def test_an_operation_shows_progress_only_when_it_moves_bytes(world: World, serv
     engine = world.started(saga_of(Step("move", do=half), kind="mover"))
     moves_some = begin(engine, "mover")
     world.at_rest(moves_some)
-    with served(registrations(engine)) as channel:
+    with served(registrations(engine, Held())) as channel:
         request = GetOperationRequest(operation_id=moves_some)
         progress = OperationServiceStub(channel).GetOperation(request).operation.progress
     assert (progress.completed_bytes, progress.total_bytes, progress.sent_bytes) == (5, 10, 3)
@@ -96,13 +98,20 @@ def test_an_operation_of_another_account_is_not_found(world: World, service: Ser
     saga = accept(service.engine, "sample", caller=Caller("other", "someone"))
     for method, request in (
         (service.operations.GetOperation, GetOperationRequest(operation_id=saga.id)),
-        (service.operations.RetryOperation, RetryOperationRequest(operation_id=saga.id)),
         (service.operations.GetOperation, GetOperationRequest(operation_id="op-t-1")),
     ):
         with pytest.raises(Refusal) as caught:
             call(method, request, timeout_seconds=15)
         assert caught.value.reason == "OPERATION_NOT_FOUND"
     assert not service.operations.ListOperations(ListOperationsRequest()).operations
+
+
+def test_an_admin_makes_another_accounts_operation_due_and_abandons_it(world: World, service: Service):
+    saga = accept(service.engine, "sample", caller=Caller("other", "someone"))
+    retried = service.operations.RetryOperation(RetryOperationRequest(operation_id=saga.id)).operation
+    assert retried.account_id == "other"
+    request = AbandonOperationRequest(operation_id=saga.id, reason="It is gone.")
+    assert service.operations.AbandonOperation(request).operation.state == Operation.STATE_ABANDONED
 
 
 def test_operations_are_listed_newest_first_and_narrowed_by_their_state(
