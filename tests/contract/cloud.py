@@ -85,8 +85,11 @@ class Machine:
 class Cloud:
     """The public ports."""
 
-    def __init__(self, addresses: Addresses, observed: Observed) -> None:
+    def __init__(
+        self, addresses: Addresses, observed: Observed, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         self.addresses = addresses
+        self._credentials = credentials
         self._observed = observed
         self._open: list[grpc.Channel] = []
         self.channels = {service: self.open_channel(addresses.of(service).public) for service in Service}
@@ -112,7 +115,11 @@ class Cloud:
     def open_channel(self, address: str) -> grpc.Channel:
         """One whose refusals are noted, and on which no call lasts for ever."""
         options = [("grpc.initial_reconnect_backoff_ms", 50), ("grpc.max_reconnect_backoff_ms", 200)]
-        channel = grpc.insecure_channel(address, options=options)
+        channel = (
+            grpc.insecure_channel(address, options=options)
+            if self._credentials is None
+            else grpc.secure_channel(address, self._credentials, options=options)
+        )
         self._open.append(channel)
         return grpc.intercept_channel(channel, _Noting(self._observed))
 

@@ -43,6 +43,10 @@ class Method:
     def __str__(self) -> str:
         return f"{self.service}-{self.path.rpartition('.')[2].replace('/', '.')}"
 
+    @property
+    def name(self) -> str:
+        return self.path.rpartition("/")[2]
+
     def has_fields(self, *names: str) -> bool:
         return all(name in self.request.DESCRIPTOR.fields_by_name for name in names)
 

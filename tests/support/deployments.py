@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stillpoint_cli.addresses import DEFAULT_REGION, Addresses, Endpoint, Service
+from stillpoint_cli.certs import Certs
 from stillpoint_cli.local import LocalDeployment
 from tests.support.databases import PostgresqlDatabases
 
@@ -60,6 +61,7 @@ def deployed(
     region: str = DEFAULT_REGION,
     addresses: Addresses | None = None,
     peers: Mapping[str, Addresses] | None = None,
+    certs: Certs | None = None,
 ) -> Iterator[LocalDeployment]:
     """Three services with their rows in databases of this kind, `sqlite` or `postgresql`, until the block ends. They
     serve at `addresses`, or on free ports where there are none.
@@ -80,6 +82,7 @@ def deployed(
             environment={**_FEW_THREADS, **environment},
             service_environment=of_each,
             modules=modules,
+            certs=certs,
         )
         yield held.enter_context(deployment)
 
