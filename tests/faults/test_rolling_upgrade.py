@@ -2,21 +2,18 @@
 service config that docs/operations.md gives them, and see nothing.
 """
 
-import json
 import os
-import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import grpc
 import pytest
 
-from stillpoint.operation.v1 import operation_service_pb2, operation_service_pb2_grpc
 from stillpoint_cli.addresses import Service
 from stillpoint_cli.doctor import Channels, examine
 from svckit.channels import open_channel
+from tests.support import operations_page
 from tests.support.databases import PostgresqlDatabases
 from tests.support.main_job import MainJob
 from tests.support.replicas import Replicas, replicated
@@ -24,13 +21,6 @@ from tests.support.waiting import eventually
 
 CLIENTS = 3
 RESTART_SECONDS = 10.0
-_OPERATIONS = Path(__file__).parents[2] / "docs" / "operations.md"
-
-
-def documented_service_config() -> str:
-    found = re.search(r"```json\n(\{.*?\})\n```", _OPERATIONS.read_text(), re.DOTALL)
-    assert found is not None
-    return json.dumps(json.loads(found[1]))
 
 
 @pytest.fixture
@@ -41,7 +31,7 @@ def replicas(postgresql: PostgresqlDatabases, tmp_path: Path) -> Iterator[Replic
 
 @pytest.fixture
 def channels(replicas: Replicas) -> Iterator[dict[Service, grpc.Channel]]:
-    options = [("grpc.service_config", documented_service_config())]
+    options = [("grpc.service_config", operations_page.service_config())]
     opened = {service: open_channel(replicas.public(service), options=options) for service in Service}
     yield opened
     for channel in opened.values():
