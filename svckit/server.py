@@ -85,7 +85,9 @@ async def _serve(
     alive = health.aio.HealthServicer()
     streams = OpenStreams()
     servers = [
-        server_at(address, registrations, alive, settings.requests_admitted, lock, streams)
+        server_at(
+            address, registrations, alive, admitted=settings.requests_admitted, lock=lock, streams=streams
+        )
         for address, registrations, lock in (
             (settings.public_address, public, _public_lock(settings)),
             (settings.internal_address, internal, _internal_lock(settings)),
@@ -140,6 +142,7 @@ def server_at(
     address: str,
     registrations: Sequence[Registration],
     alive: health.aio.HealthServicer,
+    *,
     admitted: int,
     lock: Lock,
     streams: OpenStreams,

@@ -180,7 +180,7 @@ def test_what_is_restored_is_what_was_backed_up_and_what_was_in_flight_comes_to_
         assert job.words_on(machine) == ["wednesday 0", "wednesday 1"]
         listed = {snapshot.id: snapshot for snapshot in job.all_snapshots()}
         assert later.id not in listed
-        assert {id: job.words_in(listed[id]) for id in kept} == kept
+        assert {kept_id: job.words_in(listed[kept_id]) for kept_id in kept} == kept
         # It is a deployment like any other.
         job.stop(machine)
         job.roll_back(monday)

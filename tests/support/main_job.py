@@ -12,8 +12,12 @@ from typing import TypeVar
 import grpc
 
 from stillpoint.compute.v1 import instance_service_pb2, instance_service_pb2_grpc
-from stillpoint.disk.v1 import block_service_pb2, block_service_pb2_grpc, disk_service_pb2
-from stillpoint.disk.v1 import disk_service_pb2_grpc
+from stillpoint.disk.v1 import (
+    block_service_pb2,
+    block_service_pb2_grpc,
+    disk_service_pb2,
+    disk_service_pb2_grpc,
+)
 from stillpoint.operation.v1 import operation_pb2, operation_service_pb2, operation_service_pb2_grpc
 from stillpoint.snapshot.v1 import (
     instance_snapshot_pb2,
