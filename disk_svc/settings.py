@@ -8,7 +8,7 @@ from svckit.settings import ListenAddress, ListenAddressOrNone, ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """`store_path` is the folder of the embedded block store; the quotas count snapshots per disk.
+    """Those of every service, and its own.
 
     spec.md: "Each CDS disk supports up to 256 Automatic Snapshots and 256 Manual Snapshots."
     """
@@ -17,9 +17,13 @@ class Settings(ServiceSettings):
     public_address: ListenAddress = "127.0.0.1:50052"
     internal_address: ListenAddress = "127.0.0.1:50062"
     metrics_address: ListenAddressOrNone = "127.0.0.1:50072"
-    store_path: Path = Path("var/store")
-    manual_snapshots_per_disk: int = Field(default=256, ge=1)
-    automatic_snapshots_per_disk: int = Field(default=256, ge=1)
+    store_path: Path = Field(
+        default=Path("var/store"), description="the folder of the embedded block store; one process at a time"
+    )
+    manual_snapshots_per_disk: int = Field(
+        default=256, ge=1, description="quota; members of instance snapshots too"
+    )
+    automatic_snapshots_per_disk: int = Field(default=256, ge=1, description="quota")
     round_seconds: float = Field(
         default=5.0,
         gt=0,

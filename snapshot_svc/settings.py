@@ -6,14 +6,17 @@ from svckit.settings import ListenAddress, ListenAddressOrNone, ServiceSettings
 
 
 class Settings(ServiceSettings):
-    """`compute_address` and `disk_address` are those services' internal addresses."""
+    """Those of every service, and its own."""
 
     database_url: str = "sqlite:///var/snapshot.db"
     public_address: ListenAddress = "127.0.0.1:50053"
     internal_address: ListenAddress = "127.0.0.1:50063"
     metrics_address: ListenAddressOrNone = "127.0.0.1:50073"
-    compute_address: str = "127.0.0.1:50061"
-    disk_address: str = "127.0.0.1:50062"
+    compute_address: str = Field(
+        default="127.0.0.1:50061",
+        description="compute_svc's internal address: of several replicas a DNS name, or a list with commas",
+    )
+    disk_address: str = Field(default="127.0.0.1:50062", description="disk_svc's internal address")
     deadline_seconds: float = Field(
         default=30.0, gt=0, description="from the request to the point of no return; past it a saga is undone"
     )

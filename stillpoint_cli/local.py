@@ -190,6 +190,8 @@ class LocalDeployment:
             "INTERNAL_ADDRESS": endpoint.internal,
             "METRICS_ADDRESS": endpoint.metrics,
             "MIGRATE_AT_START": "true",
+            # There is no other replica to go to.
+            "SHUTDOWN_NOTICE_SECONDS": "0",
         }
         if service is Service.DISK:
             settings["STORE_PATH"] = str(self.folder / "store")

@@ -17,7 +17,11 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_reconnect_backoff_ms", 1000),
     # A replica that goes away makes its name be looked up again; half a minute, gRPC's own rest, is too long for that.
     ("grpc.dns_min_time_between_resolutions_ms", 1000),
-    ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]})),
+    # Watching health: a replica that is about to stop is left before it does.
+    (
+        "grpc.service_config",
+        json.dumps({"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}),
+    ),
     # A refusal that names every disk of a large instance.
     ("grpc.max_metadata_size", 64 * 1024),
 ]

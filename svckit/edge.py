@@ -9,7 +9,8 @@ or coroutines (streams, and mutations that wait for a saga) that hold no thread.
 import asyncio
 import inspect
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -38,13 +39,52 @@ class InternalError(Refusal):
         )
 
 
+class StreamEnded(Exception):
+    """By the service, which stops."""
+
+
+class OpenStreams:
+    """The streams that are being served. They end with their clients, which may be never: a service that stops ends them,
+    and their clients begin them again, here or on another replica.
+    """
+
+    def __init__(self) -> None:
+        self._ended = False
+        self._waiting: set[asyncio.Task[Any]] = set()
+
+    def end(self) -> None:
+        self._ended = True
+        for task in self._waiting:
+            task.cancel()
+
+    async def next(self, messages: AsyncGenerator[Any]) -> Any:
+        """None after the last one. Raises StreamEnded, also while it waits."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self._ended:
+            raise StreamEnded
+        # Not while a message is sent: gRPC would take the cancellation for the client's, and send no status.
+        self._waiting.add(task)
+        try:
+            return await anext(messages, None)
+        except asyncio.CancelledError:
+            if self._ended:
+                raise StreamEnded from None
+            raise
+        finally:
+            self._waiting.discard(task)
+
+
 class Edge(grpc.aio.ServerInterceptor):
     """`admitted` bounds the unary requests that are held at once; `needed` is the role that each method asks for."""
 
-    def __init__(self, *, admitted: int, door: Door, needed: Mapping[str, Role]) -> None:
+    def __init__(
+        self, *, admitted: int, door: Door, needed: Mapping[str, Role], streams: OpenStreams
+    ) -> None:
         self._free = admitted
         self._door = door
         self._needed = needed
+        self._streams = streams
 
     async def intercept_service(
         self,
@@ -87,13 +127,18 @@ class Edge(grpc.aio.ServerInterceptor):
 
         return guarded
 
-    def _guard_stream(self, method: str, behaviour: Callable[..., Any]) -> Callable[..., AsyncIterator[Any]]:
+    def _guard_stream(
+        self, method: str, behaviour: Callable[..., AsyncGenerator[Any]]
+    ) -> Callable[..., AsyncIterator[Any]]:
         async def guarded(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             structlog.contextvars.bind_contextvars(method=method)
             try:
                 begin_request_of(let_in(self._door, self._needed, method, context))
-                async for message in behaviour(request, context):
-                    yield message
+                async with aclosing(behaviour(request, context)) as messages:
+                    while (message := await self._streams.next(messages)) is not None:
+                        yield message
+            except StreamEnded:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the service stops; begin the stream again")
             except Exception as error:  # noqa: BLE001 - as above
                 await _abort(context, _refusal_for(error))
 

@@ -1,6 +1,7 @@
 """A service's process: two gRPC ports, health, reflection, and a shutdown that loses nothing.
 
-On SIGTERM: health says NOT_SERVING, requests in progress end, saga workers finish their step, the database closes.
+On SIGTERM: health says NOT_SERVING, and clients that watch it go elsewhere; streams are ended, requests in progress end,
+saga workers finish their step, the database closes.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from prometheus_client import CollectorRegistry
 from svckit.auth.door import CertificateDoor, Door, OpenDoor, TokenDoor
 from svckit.auth.roles import needed_roles
 from svckit.auth.tokens import TokenKeys, Tokens
-from svckit.edge import Edge
+from svckit.edge import Edge, OpenStreams
 from svckit.recurring import Recurring, repeat
 from svckit.saga import SagaEngine
 from svckit.saga.instruments import unfinished_sagas
@@ -92,24 +93,22 @@ async def _serve(
         loop.add_signal_handler(number, stop.set)
 
     alive = health.aio.HealthServicer()
+    streams = OpenStreams()
     instruments = [*traces.server_interceptors(), Requests(RpcMetrics(registry))]
     servers = [
         server_at(
-            settings.public_address,
-            public,
+            address,
+            registrations,
             alive,
             admitted=settings.requests_admitted,
-            lock=_public_lock(settings),
+            lock=lock,
+            streams=streams,
             instruments=instruments,
-        ),
-        server_at(
-            settings.internal_address,
-            internal,
-            alive,
-            admitted=settings.requests_admitted,
-            lock=_internal_lock(settings),
-            instruments=instruments,
-        ),
+        )
+        for address, registrations, lock in (
+            (settings.public_address, public, _public_lock(settings)),
+            (settings.internal_address, internal, _internal_lock(settings)),
+        )
     ]
     database = engine.database
     pools = [
@@ -130,6 +129,10 @@ async def _serve(
     await stop.wait()
     _log.info("stopping")
     await alive.enter_graceful_shutdown()
+    # A server that stops answers CANCELLED to what has arrived and was not yet begun: no client may take that for a reason
+    # to try again. Who watches health sends nothing any more by then.
+    await asyncio.sleep(settings.shutdown_notice_seconds)
+    streams.end()
     await asyncio.gather(*(server.stop(settings.shutdown_grace_seconds) for server in servers))
     await rounds
     await asyncio.to_thread(engine.stop)
@@ -168,12 +171,13 @@ def server_at(
     *,
     admitted: int,
     lock: Lock,
+    streams: OpenStreams,
     instruments: Sequence[grpc.aio.ServerInterceptor] = (),
 ) -> grpc.aio.Server:
     """A server that has still to be started. Health and reflection need no role: both say only what is published."""
     needed = needed_roles(registration.descriptor for registration in registrations)
     # Each port has a budget of its own: clients must not turn away the steps of other services' sagas.
-    edge = Edge(admitted=admitted, door=lock.door, needed=needed)
+    edge = Edge(admitted=admitted, door=lock.door, needed=needed, streams=streams)
     server = grpc.aio.server(interceptors=[*instruments, edge], options=_OPTIONS)
     health_pb2_grpc.add_HealthServicer_to_server(alive, server)
     for registration in registrations:

@@ -70,29 +70,31 @@ class ServiceSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="STILLPOINT_", frozen=True)
 
-    region: RegionName = "local"
+    region: RegionName = Field(
+        default="local", description="the region that this deployment serves; every row carries it"
+    )
     peers: dict[RegionName, str] = Field(
         default={}, description="the same service of other regions: JSON, region to internal address"
     )
-    database_url: str
+    database_url: str = Field(description="SQLAlchemy's: `sqlite:///…` or `postgresql+psycopg://…`")
     database_password: SecretStr = Field(
         default=SecretStr(""), description="of the URL's user, where the URL is not to say it"
     )
     migrate_at_start: bool = Field(
         default=False, description="bring the database's schema up to date instead of refusing to start"
     )
-    public_address: ListenAddress
-    internal_address: ListenAddress
+    public_address: ListenAddress = Field(description="where clients are served")
+    internal_address: ListenAddress = Field(description="where the other services, and doctor, are served")
     metrics_address: ListenAddressOrNone = Field(default="", description="for Prometheus; empty for nowhere")
     public_certificate: FilePath | None = Field(
         default=None, description="TLS of the public port: a PEM file with the certificate and its chain"
     )
-    public_key: FilePath | None = None
+    public_key: FilePath | None = Field(default=None, description="its private key, PEM")
     internal_certificate: FilePath | None = Field(
         default=None,
         description="mutual TLS between services: what this one shows, to clients of its internal port and to the others",
     )
-    internal_key: FilePath | None = None
+    internal_key: FilePath | None = Field(default=None, description="its private key, PEM")
     internal_ca: FilePath | None = Field(
         default=None, description="the CA of every service, and of nobody else"
     )
@@ -105,8 +107,12 @@ class ServiceSettings(BaseSettings):
     traces_endpoint: Annotated[str, AfterValidator(_otlp_url)] = Field(
         default="", description="where spans are sent, OTLP over gRPC; empty for nowhere"
     )
-    log_format: Literal["console", "json"] = "console"
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="`console` for people, `json` for programs: a line for each event"
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="what is less is not logged"
+    )
     handler_threads: int = Field(default=16, ge=1, description="requests worked on at once")
     saga_workers: int = Field(default=16, ge=1, description="sagas that step at once")
     requests_admitted: int = Field(
@@ -120,7 +126,16 @@ class ServiceSettings(BaseSettings):
         gt=0,
         description="how long a mutation waits for its operation before it answers UNAVAILABLE",
     )
-    shutdown_grace_seconds: float = Field(default=5.0, ge=0)
+    shutdown_notice_seconds: float = Field(
+        default=1.0,
+        ge=0,
+        description="how long a service that is to stop goes on while health says NOT_SERVING: clients go elsewhere",
+    )
+    shutdown_grace_seconds: float = Field(
+        default=5.0,
+        ge=0,
+        description="what requests in progress then have to end; after it they are UNAVAILABLE",
+    )
 
     def __init__(self, **values: Any) -> None:
         folder = Path(os.environ.get("STILLPOINT_SECRETS_DIR", _SECRETS))

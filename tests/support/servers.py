@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import grpc
 from grpc_health.v1 import health
 
+from svckit.edge import OpenStreams
 from svckit.server import UNLOCKED, Registration, server_at
 
 
@@ -41,6 +42,7 @@ def served(
             health.aio.HealthServicer(),
             admitted=admitted,
             lock=UNLOCKED,
+            streams=OpenStreams(),
             instruments=instruments,
         )
         await server.start()
