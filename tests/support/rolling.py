@@ -126,6 +126,7 @@ class Replicas:
             "MIGRATE_AT_START": "true",
             "PUBLIC_ADDRESS": endpoint.public,
             "INTERNAL_ADDRESS": endpoint.internal,
+            "METRICS_ADDRESS": "",
         }
         if service is Service.DISK:
             settings["STORE_PATH"] = str(folder / "store")
