@@ -16,7 +16,7 @@ LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-comman
 # make would take it for the target of that name.
 PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
 
-.PHONY: help demo test test-postgres lint format protos serve up down demo-compose bench grpcurl clients lock clean
+.PHONY: help demo test test-postgres test-containers lint format protos serve up down demo-compose bench grpcurl clients lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ test: $(VENV)/.ready gen/.ready ## run the tests (ARGS="tests/unit -k lease" for
 test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel
 	@echo "test-postgres: pytest"
 	@$(BIN)/python -m pytest --database postgresql --postgres container $(or $(ARGS),tests/unit tests/contract tests/faults)
+
+test-containers: $(VENV)/.ready gen/.ready ## the deployment of deploy/ with replicas that are killed (needs Docker)
+	@$(BIN)/python -m pytest $(or $(ARGS),tests/containers)
 
 lint: $(VENV)/.ready gen/.ready ## ruff, mypy --strict and buf; changes nothing
 	@echo "lint: ruff check"; $(BIN)/ruff check --quiet
