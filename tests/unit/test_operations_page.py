@@ -10,7 +10,11 @@ import snapshot_svc.settings
 from svckit.settings import ServiceSettings
 from tests.support import operations_page
 
-_SERVICES = [compute_svc.settings.Settings, disk_svc.settings.Settings, snapshot_svc.settings.Settings]
+_SERVICES: list[type[ServiceSettings]] = [
+    compute_svc.settings.Settings,
+    disk_svc.settings.Settings,
+    snapshot_svc.settings.Settings,
+]
 _SHARED = ServiceSettings.model_fields
 _DIFFERS = {
     name
