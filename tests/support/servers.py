@@ -33,7 +33,12 @@ def served(
         threads = ThreadPoolExecutor(handler_threads, thread_name_prefix="handler")
         asyncio.get_running_loop().set_default_executor(threads)
         server = server_at(
-            address, registrations, health.aio.HealthServicer(), admitted, UNLOCKED, OpenStreams()
+            address,
+            registrations,
+            health.aio.HealthServicer(),
+            admitted=admitted,
+            lock=UNLOCKED,
+            streams=OpenStreams(),
         )
         await server.start()
         ready.set()
