@@ -41,7 +41,11 @@ class Proxy(grpc.GenericRpcHandler):
         if self._channel is not None:
             self._channel.close()
 
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    def service(
+        self, handler_call_details: grpc.HandlerCallDetails
+    ) -> "grpc.RpcMethodHandler[bytes, bytes] | None":
+        if not handler_call_details.method.startswith("/stillpoint."):
+            return None  # without health to watch, callers take it for healthy
         if handler_call_details.method.rpartition("/")[2] in _STREAMS:
             return grpc.stream_stream_rpc_method_handler(
                 partial(self._forward_stream, handler_call_details.method)
