@@ -152,10 +152,11 @@ class ComputeService:
         instance_id: str,
         allowed: Collection[InstanceState],
         *,
+        account_id: str | None = None,
         rolled_back_whole: bool = False,
     ) -> Refusal:
         """The refusal after a conditional UPDATE found no row: every reason that holds now."""
-        instance = self.get_instance(session, instance_id)
+        instance = self.get_instance(session, instance_id, account_id)
         obstacles = _obstacles(instance, allowed)
         if rolled_back_whole and instance.rollback_incomplete:
             obstacles.append(RollbackIncomplete(instance_id))
@@ -220,7 +221,7 @@ class ComputeService:
                 requires_good_standing=requires_good_standing,
             )
             if not repository.lease_free_instance(session, instance_id, operation_id, allowed=allowed):
-                raise self._why_not(session, instance_id, allowed)
+                raise self._why_not(session, instance_id, allowed, account_id=account_id)
         return self.get_instance(session, instance_id, account_id)
 
     def release_instance(

@@ -1,5 +1,5 @@
 """Who asks, for the length of a request: without authentication always LOCAL. What a service does by itself it does as a
-caller of its own, for the account whose row it works on.
+caller of its own, for the account whose row it works on. A saga's steps have no caller: they name the saga's account.
 """
 
 from collections.abc import Iterator
@@ -25,11 +25,17 @@ class Caller:
 LOCAL = Caller(account_id="local", subject="local", roles=frozenset(Role))
 """Without authentication there is one account, services bind loopback only, and whoever reaches them may do anything."""
 
-_current: ContextVar[Caller] = ContextVar("caller", default=LOCAL)
+# Without a default: what has lost whose it is must fail, not act as somebody.
+_current: ContextVar[Caller] = ContextVar("caller")
 
 
 def current_caller() -> Caller:
+    """Within a request, or a block that acts as somebody; elsewhere, a saga's steps for one, there is none: LookupError."""
     return _current.get()
+
+
+def caller_if_any() -> Caller | None:
+    return _current.get(None)
 
 
 def begin_request_of(caller: Caller) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import structlog
 
-from svckit.caller import current_caller
+from svckit.caller import caller_if_any
 
 
 def configure_logging(*, service: str, level: str, form: Literal["console", "json"]) -> None:
@@ -53,7 +53,8 @@ def configure_logging(*, service: str, level: str, form: Literal["console", "jso
 def name_the_caller(_logger: Any, _method: str, event: structlog.typing.EventDict) -> Any:
     """Of a line about a request or a saga: whose it is. What was bound, a saga's own account for one, is not touched."""
     if "method" in event or "operation_id" in event:
-        caller = current_caller()
-        event.setdefault("account_id", caller.account_id)
-        event.setdefault("subject", caller.subject)
+        caller = caller_if_any()
+        if caller is not None:
+            event.setdefault("account_id", caller.account_id)
+            event.setdefault("subject", caller.subject)
     return event

@@ -90,7 +90,7 @@ class Rollbacks:
         among the targets. Idempotent by `key`.
         """
         disk_ids = [target.volume_id for target in targets]
-        self._refuse_lost_bytes([target.snapshot_id for target in targets])
+        self._refuse_lost_bytes(account_id, [target.snapshot_id for target in targets])
         with self._realm.database.write() as session:
             if barrier.enter(session, key):
                 self._reserve(
@@ -208,11 +208,15 @@ class Rollbacks:
                 refusals.append(SnapshotInState(snapshot, SnapshotState.AVAILABLE))
         refuse_all(refusals, DOMAIN)
 
-    def _refuse_lost_bytes(self, snapshot_ids: Sequence[str]) -> None:
-        """What a snapshot stands on is looked at while the rollback can still be refused; a snapshot that is not there is
-        for the rows to refuse.
+    def _refuse_lost_bytes(self, account_id: str, snapshot_ids: Sequence[str]) -> None:
+        """What a snapshot stands on is looked at while the rollback can still be refused; a snapshot that is not there, or is
+        another account's, is for the rows to refuse: the store knows of no accounts.
         """
-        for error in self._realm.store.seal(snapshot_ids).values():
+        with self._realm.database.read() as session:
+            own = snapshot_rows.snapshots_by_id(
+                session, snapshot_ids, account_id=account_id, region=self._realm.region
+            )
+        for error in self._realm.store.seal([each for each in snapshot_ids if each in own]).values():
             if isinstance(error, DataLoss):
                 raise refusal_for(error)
 

@@ -27,6 +27,7 @@ _LEEWAY_SECONDS = 5
 """How far the clocks of issuer and service may be apart."""
 _REMEMBERED = 4096
 _RSA_BITS = 2048
+_SUBJECT_MAX = 256
 
 _log = structlog.get_logger()
 
@@ -156,10 +157,14 @@ class Tokens:
 
 
 def _caller(claims: dict[str, Any]) -> Caller:
+    subject: str = claims["sub"]
+    # It is written into every event and into lines of the log.
+    if not 0 < len(subject) <= _SUBJECT_MAX or not subject.isprintable():
+        raise Unauthenticated(f"the token's claim sub is not 1 to {_SUBJECT_MAX} printable characters")
     account_id, roles = claims.get("account"), claims.get("roles")
     if not isinstance(account_id, str) or not is_resource_id(account_id):
         raise Unauthenticated("the token's claim account is not of the form [a-z0-9-]{1,64}")
     if not isinstance(roles, list):
         raise Unauthenticated("the token's claim roles is not a list")
     given = {role for role in OF_TOKENS if role in roles}
-    return Caller(account_id=account_id, subject=claims["sub"], roles=frozenset(given))
+    return Caller(account_id=account_id, subject=subject, roles=frozenset(given))

@@ -77,7 +77,7 @@ class FailingStore:
     def seal(self, snapshot_ids: Sequence[str]) -> dict[str, StoreError | None]:
         """Only the last one fails: it is per disk."""
         results = dict(self._store.seal(snapshot_ids))
-        fault = self._fault("seal", snapshot_ids[-1])
+        fault = self._fault("seal", snapshot_ids[-1]) if snapshot_ids else None
         if isinstance(fault, StoreError):
             results[snapshot_ids[-1]] = fault
         elif fault is not None:

@@ -41,10 +41,13 @@ class Locked:
 
     def visitor(self, account_id: str = "", *roles: str) -> Cloud:
         """Without an account, somebody without a token."""
+        return self.bearer(self.token(account_id, *roles) if account_id else "")
+
+    def bearer(self, token: str) -> Cloud:
         credentials = self.trusting
-        if account_id:
-            token = grpc.access_token_call_credentials(self.token(account_id, *roles))
-            credentials = grpc.composite_channel_credentials(credentials, token)
+        if token:
+            call = grpc.access_token_call_credentials(token)
+            credentials = grpc.composite_channel_credentials(credentials, call)
         return Cloud(self.deployment.addresses, self.observed, credentials)
 
 

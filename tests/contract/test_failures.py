@@ -16,9 +16,10 @@ from stillpoint.operation.v1 import operation_pb2, operation_service_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_pb2
 from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as snapshot_pb
 from stillpoint_cli.addresses import Service
-from tests.contract.cloud import MIB, Machine, a_name, a_request_id, write_message
+from tests.contract.cloud import ACCOUNT, MIB, Machine, a_name, a_request_id, write_message
 from tests.contract.error_tables import COMPUTE, DISK, SNAPSHOT
 from tests.contract.failing_disk_svc import SECRET
+from tests.contract.inside import Inside
 from tests.contract.refusals import refused
 from tests.contract.troubled import REQUESTS_ADMITTED, TroubledCloud
 from tests.support.waiting import eventually
@@ -160,6 +161,22 @@ class TestWhenBytesAreLost:
         with troubled.store_fails("restore", "lost"):
             troubled.roll_back(whole.id)
         troubled.delete_instance_snapshot(whole.id)
+
+    def test_a_rollback_to_another_accounts_snapshot_does_not_tell_what_has_become_of_its_bytes(
+        self, troubled: TroubledCloud
+    ):
+        snapshot_id = troubled.a_disk_snapshot(disk_id := troubled.a_disk())
+        request = Inside(troubled).rollback_request((disk_id, snapshot_id))
+        request.account_id = "another"
+        with (
+            troubled.store_fails("seal", "lost"),
+            refused("FAILED_PRECONDITION", "PRECONDITIONS", DISK) as refusal,
+        ):
+            Inside(troubled).disk.ReserveRollback(request)
+        assert {reason for reason, _ in refusal.violations} == {"DISK_NOT_FOUND", "SNAPSHOT_NOT_FOUND"}
+        request.account_id = ACCOUNT
+        with troubled.store_fails("seal", "lost"), refused("DATA_LOSS", "DATA_LOSS", DISK):
+            Inside(troubled).disk.ReserveRollback(request)
 
 
 class TestWhenSomethingHappensThatNobodyForesaw:

@@ -2,9 +2,8 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -22,8 +21,7 @@ from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     CreateInstanceSnapshotRequest,
     CreateInstanceSnapshotResponse,
 )
-from svckit import caller
-from svckit.caller import Caller
+from svckit.caller import LOCAL, Caller, acting_as
 from svckit.clock import utc_now
 from svckit.database import table_of
 from svckit.errors import Refusal, RequestIdReused
@@ -53,13 +51,6 @@ def _start(mutations: Mutations, instance_id: str = "i-1", request_id: str = REQ
     return mutations.direct(request, instance_id, change, StartInstanceResponse).instance.id
 
 
-@contextmanager
-def _acting_for(account_id: str) -> Iterator[None]:
-    token = caller._current.set(Caller(account_id, "someone"))
-    yield
-    caller._current.reset(token)
-
-
 def test_a_repeated_mutation_gives_the_first_answer_with_one_effect(world: World):
     mutations = Mutations(world.engine())
     answers = [_start(mutations) for _ in range(3)]
@@ -77,8 +68,14 @@ def test_a_mutation_repeated_by_many_threads_on_two_replicas_has_one_effect(worl
     replicas = [Mutations(world.engine()), Mutations(world.engine())]
     request_ids = [str(uuid.uuid4()) for _ in range(4)]
     calls = [(replicas[n % 2], request_id) for request_id in request_ids for n in range(8)]
+
+    def start(call: tuple[Mutations, str]) -> tuple[str, str]:
+        mutations, request_id = call
+        with acting_as(LOCAL):
+            return request_id, _start(mutations, request_id=request_id)
+
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda call: (call[1], _start(call[0], request_id=call[1])), calls))
+        answers = list(pool.map(start, calls))
     assert len(set(answers)) == len(request_ids)
     assert world.participant.changes("start") == [1] * len(request_ids)
 
@@ -111,7 +108,7 @@ def test_a_refused_mutation_is_not_remembered(world: World):
 def test_the_same_request_id_in_two_accounts_and_two_methods_does_not_collide(world: World):
     mutations = Mutations(world.engine())
     assert _start(mutations) == "i-1 after 1"
-    with _acting_for("other"):
+    with acting_as(Caller("other", "someone")):
         assert _start(mutations, instance_id="i-2") == "i-2 after 2"
     stop = StopInstanceRequest(request_id=REQUEST_ID, instance_id="i-1")
     mutations.direct(stop, "i-1", lambda _: StopInstanceResponse(), StopInstanceResponse)

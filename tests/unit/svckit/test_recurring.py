@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import Context
 
 import pytest
 from sqlalchemy.orm import Session
@@ -101,6 +102,11 @@ def test_a_caller_acts_for_the_length_of_a_block():
     with acting_as(ROBOT):
         assert current_caller() == ROBOT
     assert current_caller() == LOCAL
+
+
+def test_where_it_was_lost_who_asks_it_is_nobody_and_not_somebody_with_every_role():
+    with pytest.raises(LookupError):
+        Context().run(current_caller)
 
 
 def start(_session: Session, _operation_id: str) -> SagaStart:

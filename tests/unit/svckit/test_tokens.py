@@ -67,6 +67,12 @@ def test_a_role_that_no_token_can_give_is_not_given(issuer: Issuer, tokens: Toke
         ({"roles": None}, "roles"),
         ({"roles": "admin"}, "roles"),
         ({"sub": 7}, "no JWT"),
+        ({"sub": ""}, "sub"),
+        ({"sub": "eve\n2026-11-27 [info] alice"}, "sub"),
+        ({"sub": "eve\x00"}, "sub"),
+        ({"sub": "e" * 257}, "sub"),
+        ({"exp": "1e999"}, "no JWT"),
+        ({"exp": float("inf")}, "no JWT"),
     ],
 )
 def test_a_token_that_is_not_right_is_refused_with_what_is_wrong(
