@@ -23,7 +23,7 @@ def describe(
     """Change what a disk or a snapshot is called and labelled, in whatever state; False when it is not there."""
     done = session.execute(
         sa.update(table_of(resource))
-        .where(resource.id == resource_id, resource.region == region)
+        .where(resource.id == resource_id, resource.account_id == account_id, resource.region == region)
         .values(update_time=utc_now(), **changes)
     )
     return rows_changed(done) == 1
