@@ -34,9 +34,11 @@ def open_channel(
 ) -> grpc.Channel:
     """A channel that goes round the replicas at `addresses`: one `host:port`, whose name may stand for several, or several
     with commas between. Plain without credentials; with them every replica shows a certificate for the first host.
+    `options` are gRPC's, in place of those with the same name here.
     """
     target, authority = _target(addresses)
-    chosen = [*_OPTIONS, *authority, *options]
+    # Each name once: of two options with one name gRPC takes the first.
+    chosen = list(dict([*_OPTIONS, *authority, *options]).items())
     if credentials is None:
         return traces.traced(grpc.insecure_channel(target, options=chosen))
     return traces.traced(grpc.secure_channel(target, credentials, options=chosen))
