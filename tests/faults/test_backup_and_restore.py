@@ -20,6 +20,7 @@ from stillpoint_cli.local import LocalDeployment
 from svckit.channels import open_channel
 from tests.support import operations_page
 from tests.support.databases import Databases
+from tests.support.deployments import makes_its_own_tables
 from tests.support.main_job import MainJob
 from tests.support.waiting import eventually
 
@@ -83,17 +84,11 @@ def home(databases: Databases, tmp_path: Path) -> Iterator[Home]:
     with ExitStack() as held:
         urls: dict[Service, str] = {}
         if databases.kind == "postgresql":
-            urls = {
-                service: held.enter_context(databases.fresh(_makes_its_own_tables)) for service in Service
-            }
+            urls = {service: held.enter_context(databases.fresh(makes_its_own_tables)) for service in Service}
         home = Home(databases.kind, tmp_path, urls)
         held.callback(home.deployment.stop)
         home.deployment.start()
         yield home
-
-
-def _makes_its_own_tables(_url: str) -> None:
-    """A service that starts on an empty database makes its tables."""
 
 
 @contextmanager

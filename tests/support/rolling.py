@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from stillpoint_cli.addresses import Addresses, Endpoint, Service
 from stillpoint_cli.local import addresses_for
 from tests.support.databases import PostgresqlDatabases
+from tests.support.deployments import makes_its_own_tables
 from tests.support.waiting import eventually
 
 START_SECONDS = 30.0
@@ -143,14 +144,10 @@ def replicated(
 ) -> Iterator[Replicas]:
     """All of them serving, until the block ends."""
     with ExitStack() as held:
-        urls = {service: held.enter_context(server.fresh(_makes_its_own_tables)) for service in Service}
+        urls = {service: held.enter_context(server.fresh(makes_its_own_tables)) for service in Service}
         replicas = Replicas(folder, urls, environment or {})
         for processes in replicas.of.values():
             for replica in processes:
                 held.callback(replica.kill)
                 replica.start()
         yield replicas
-
-
-def _makes_its_own_tables(_url: str) -> None:
-    """A service that starts on an empty database makes its tables."""
