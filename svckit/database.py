@@ -11,7 +11,9 @@ The Session is a typed connection: reads give detached rows (values, never chang
 unit of work is not used, it costs two to five times as much.
 """
 
+import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -25,6 +27,9 @@ _SQLITE_BEGIN = "sqlite_begin"
 
 _POOL_SECONDS = 5.0
 """How long a transaction waits for a free connection. There is one for each thread, so it does not wait."""
+
+_SQLITE_PATIENCE_SECONDS = 30.0
+"""How long one waits for another process that writes."""
 
 _POSTGRESQL_PATIENCE = {"connect_timeout": 5, "tcp_user_timeout": 10_000}
 """Seconds and milliseconds: a machine that is gone says nothing, and libpq's and the kernel's own patience is minutes.
@@ -158,12 +163,28 @@ def _says_that_it_is_away(error: sa.exc.DBAPIError) -> bool:
 def _configure_sqlite(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # the begin event below decides, not the driver
     cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
+    _use_wal(cursor)
     # FULL: what is promised is durable before it is answered. NORMAL may lose the last commits at a power cut.
     cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA busy_timeout=30000")
+    cursor.execute(f"PRAGMA busy_timeout={_SQLITE_PATIENCE_SECONDS * 1000:.0f}")
     cursor.execute("PRAGMA foreign_keys=ON")
     cursor.close()
+
+
+def _use_wal(cursor: sqlite3.Cursor) -> None:
+    """The file remembers it, so only who opens a new one has work here. Of two who do that at once SQLite fails one without
+    letting it wait, since both hold what the other waits for.
+    """
+    give_up = time.monotonic() + _SQLITE_PATIENCE_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import sqlalchemy as sa
 from svckit.database import Database, insert_unless_exists, rows_changed, table_of
 from svckit.saga.journal import Event
 from tests.unit.svckit.sample import Item
+
+RIVALS = 8
 
 _ITEMS = table_of(Item)
 _SECOND_WRITER = """
@@ -38,6 +41,18 @@ def test_sqlite_is_set_to_lose_nothing_and_to_wait(sqlite_url: str):
             found = {name: session.scalar(sa.text(f"PRAGMA {name}")) for name in expected}
             assert found == expected
     database.dispose()
+
+
+def test_all_who_open_a_new_file_at_once_get_in(tmp_path: Path):
+    def opened(number: int) -> str:
+        database = Database(f"sqlite:///{tmp_path / f'{number // RIVALS}.db'}", connections=1)
+        with database.write() as session:
+            mode: str = session.scalar(sa.text("PRAGMA journal_mode"))
+        database.dispose()
+        return mode
+
+    with ThreadPoolExecutor(RIVALS) as rivals:
+        assert set(rivals.map(opened, range(RIVALS * 100))) == {"wal"}
 
 
 def test_a_second_writer_in_another_process_waits_for_the_first_and_loses_nothing(
