@@ -43,10 +43,15 @@ class Machine:
 
 
 class MainJob:
-    """`channels` are those to the public ports. `broken_streams` counts how often a stream was begun again."""
+    """`channels` are those to the public ports. `broken_streams` counts how often a stream was begun again, within
+    `patience_seconds` of its beginning.
+    """
 
-    def __init__(self, channels: Mapping[Service, grpc.Channel]) -> None:
+    def __init__(
+        self, channels: Mapping[Service, grpc.Channel], *, patience_seconds: float = PATIENCE_SECONDS
+    ) -> None:
         self._channels = channels
+        self._patience_seconds = patience_seconds
         self.broken_streams = 0
         self.instances = instance_service_pb2_grpc.InstanceServiceStub(channels[Service.COMPUTE])
         self.disks = disk_service_pb2_grpc.DiskServiceStub(channels[Service.DISK])
@@ -164,7 +169,7 @@ class MainJob:
 
     def _resumed(self, run: Callable[[], Answer]) -> Answer:
         """Of a stream that was cut short nothing is kept here: what is sent again is the same."""
-        give_up = time.monotonic() + PATIENCE_SECONDS
+        give_up = time.monotonic() + self._patience_seconds
         while True:
             try:
                 return run()
