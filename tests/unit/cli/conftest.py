@@ -19,6 +19,12 @@ def _nobody_is_logged_in(tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
 
 
 @pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that is away is soon given up."""
+    monkeypatch.setattr("stillpoint_cli.patience._PATIENT_SECONDS", (0.01,))
+
+
+@pytest.fixture
 def services() -> Iterator[FakeServices]:
     fake = FakeServices()
     server = grpc.server(ThreadPoolExecutor(8))

@@ -143,6 +143,7 @@ def test_yes_asks_nothing_and_json_is_a_line_for_each_service(deployment: Deploy
     assert lines["disk"]["released"] == [{"kind": "task", "resource_id": "disk-1"}]
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_service_that_is_gone_is_passed_over_and_named_at_the_end_with_what_to_do_should_it_come_back(
     deployment: Deployment, run: Run, monkeypatch: pytest.MonkeyPatch
 ):
@@ -157,6 +158,7 @@ def test_a_service_that_is_gone_is_passed_over_and_named_at_the_end_with_what_to
     assert "op-s-1 is ABANDONED." in result.stdout
 
 
+@pytest.mark.usefixtures("impatient")
 def test_when_its_own_service_does_not_answer_nothing_is_changed_unless_that_is_said_to_be_gone(
     deployment: Deployment, run: Run, monkeypatch: pytest.MonkeyPatch
 ):

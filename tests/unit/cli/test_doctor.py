@@ -330,6 +330,7 @@ def test_the_command_ends_with_1_and_a_line_of_json_for_each_check(
     assert lines["leases on instances"]["findings"] == []
 
 
+@pytest.mark.usefixtures("impatient")
 def test_the_command_ends_with_2_when_a_service_cannot_be_asked(
     deployment: Deployment, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ):

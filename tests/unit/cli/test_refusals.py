@@ -130,6 +130,7 @@ def test_no_answer_in_time_says_that_the_work_may_go_on(services: FakeServices, 
     assert "`stillpoint operation list --unfinished`" in run("disk", "show", "disk-1").stderr
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_service_that_is_not_there_is_named_with_its_address(run: Run):
     result = run("--disk", "127.0.0.1:1", "disk", "list")
     assert result.exit_code == 1
