@@ -26,7 +26,12 @@ demo: $(VENV)/.ready gen/.ready ## show one snapshot of a whole machine, from di
 
 test: $(VENV)/.ready gen/.ready ## run the tests (ARGS="tests/unit -k lease" for some of them)
 	@echo "test: pytest"
-	@$(BIN)/python -m pytest $(or $(ARGS),tests/unit tests/contract tests/faults tests/e2e)
+ifdef ARGS
+	@$(BIN)/python -m pytest $(ARGS)
+else
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit tests/contract tests/e2e
+	@$(BIN)/python -m pytest tests/faults
+endif
 
 test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel
 	@echo "test-postgres: pytest"

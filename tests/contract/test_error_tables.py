@@ -25,10 +25,12 @@ def test_the_tables_are_read_as_they_are_written():
     assert {method.path for method in METHODS} <= TABLES.keys()
 
 
+@pytest.mark.usefixtures("database_kind")
 def test_no_client_met_a_refusal_that_its_rpcs_table_does_not_have(observed: Observed):
     assert observed.undocumented() == []
 
 
+@pytest.mark.usefixtures("database_kind")
 def test_every_line_of_every_public_error_table_was_seen(request: pytest.FixtureRequest, observed: Observed):
     config = request.config
     files = {Path(item.path) for item in request.session.items}
