@@ -212,30 +212,32 @@ class AccountServicer(account_service_pb2_grpc.AccountServiceServicer):
         self, request: account_service_pb2.GetAccountRequest, context: Any
     ) -> account_service_pb2.GetAccountResponse:
         with Checks() as check:
-            check.resource_id("account_id", request.account_id)
+            check.resource_id("account_id", request.account_id, required=False)
+        account_id = request.account_id or current_caller().account_id
         with self._database.read() as session:
-            standing = self._service.standing_of(session, request.account_id)
-        return account_service_pb2.GetAccountResponse(account=convert.account(request.account_id, standing))
+            standing = self._service.standing_of(session, account_id)
+        return account_service_pb2.GetAccountResponse(account=convert.account(account_id, standing))
 
     def SetAccountStanding(
         self, request: account_service_pb2.SetAccountStandingRequest, context: Any
     ) -> account_service_pb2.SetAccountStandingResponse:
         with Checks() as check:
             check.request_id(request.request_id)
-            check.resource_id("account_id", request.account_id)
+            check.resource_id("account_id", request.account_id, required=False)
             check.enum_value(
                 "standing", request.standing, account_service_pb2.Account.Standing.values(), required=True
             )
+        account_id = request.account_id or current_caller().account_id
         standing = convert.standing(request.standing)
 
         def change(session: Any) -> account_service_pb2.SetAccountStandingResponse:
-            repository.set_standing(session, request.account_id, standing)
+            repository.set_standing(session, account_id, standing)
             return account_service_pb2.SetAccountStandingResponse(
-                account=convert.account(request.account_id, standing)
+                account=convert.account(account_id, standing)
             )
 
         return self._mutations.direct(
-            request, request.account_id, change, account_service_pb2.SetAccountStandingResponse
+            request, account_id, change, account_service_pb2.SetAccountStandingResponse
         )
 
 

@@ -14,14 +14,13 @@ app = make_app(
     "The standing of an account. Debt bars creating and rolling back instance snapshots, never deleting them.",
 )
 
-AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account.")]
-
+AccountArgument = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account; by default yours.")]
 
 _STANDINGS = {"good": Account.STANDING_GOOD, "in-debt": Account.STANDING_IN_DEBT}
 
 
 @app.command()
-def show(context: typer.Context, account: AccountArgument = "local", as_json: JsonOption = False) -> None:
+def show(context: typer.Context, account: AccountArgument = "", as_json: JsonOption = False) -> None:
     """Show an account's standing."""
     response = Connections.of(context).accounts.GetAccount(GetAccountRequest(account_id=account))
     print_json(response.account) if as_json else _print_account(response.account)
@@ -38,7 +37,7 @@ def set_standing(
             help=f"The standing it shall have: {' or '.join(_STANDINGS)}.",
         ),
     ],
-    account: AccountArgument = "local",
+    account: AccountArgument = "",
     as_json: JsonOption = False,
 ) -> None:
     """Set an account's standing."""

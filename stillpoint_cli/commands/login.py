@@ -5,9 +5,8 @@ import os
 import sys
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import jwt
 import typer
 
 from stillpoint.compute.v1.account_service_pb2 import GetAccountRequest
@@ -15,7 +14,6 @@ from stillpoint_cli.addresses import Chosen, Service
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.connections import Connections
 from stillpoint_cli.credentials import Credentials, check_token, read_ca, read_token
-from stillpoint_cli.errors import Failure
 from stillpoint_cli.logins import Login
 from stillpoint_cli.output import say
 from stillpoint_cli.regions import find_deployment
@@ -50,16 +48,15 @@ def login(
     they are set, come before it.
     """
     token = _read(token_file)
-    account_id = _account_of(token)
     found = find_deployment(context.ensure_object(Chosen), os.environ)
     new = Login(token=token, ca=read_ca(ca) if ca is not None else "", addresses=found.addresses)
     # What the environment says of tokens and CAs is not what is tried here.
     tried = {"STILLPOINT_TLS": os.environ.get("STILLPOINT_TLS", "")}
     with closing(Connections(found.addresses, Credentials(tried, new), found.guessed)) as connections:
-        connections.accounts.GetAccount(GetAccountRequest(account_id=account_id))
+        account = connections.accounts.GetAccount(GetAccountRequest()).account
     file = new.write()
     print(
-        f"Logged in to {found.addresses.of(Service.COMPUTE).public} as account {account_id}; kept in {file}"
+        f"Logged in to {found.addresses.of(Service.COMPUTE).public} as account {account.id}; kept in {file}"
     )
     for name in ("STILLPOINT_TOKEN", "STILLPOINT_TOKEN_FILE"):
         if os.environ.get(name):
@@ -72,15 +69,3 @@ def _read(file: Path | None) -> str:
     if sys.stdin.isatty():
         return check_token(getpass.getpass("Token: "), "what was typed")
     return check_token(sys.stdin.read(), "standard input")
-
-
-def _account_of(token: str) -> str:
-    """What it says of itself. Whether that is true is for the service to tell."""
-    try:
-        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    except jwt.PyJWTError:
-        claims = {}
-    account_id = claims.get("account")
-    if not isinstance(account_id, str):
-        raise Failure("this is no token of Stillpoint's: a JWT with the claim account")
-    return account_id

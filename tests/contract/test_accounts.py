@@ -30,15 +30,21 @@ def test_one_accounts_debt_is_not_anothers(cloud: Cloud):
     assert other.standing == pb.Account.STANDING_GOOD
 
 
-@pytest.mark.parametrize("account_id", ["", "An Account"])
-def test_get_account_fails_when_the_account_id_is_malformed(cloud: Cloud, account_id: str):
+def test_without_an_account_id_it_is_the_callers_own(cloud: Cloud):
+    own = cloud.accounts.GetAccount(pb.GetAccountRequest()).account
+    set_again = pb.SetAccountStandingRequest(standing=own.standing)
+    assert cloud.accounts.SetAccountStanding(set_again).account == own
+    assert cloud.accounts.GetAccount(pb.GetAccountRequest(account_id=own.id)).account == own
+
+
+def test_get_account_fails_when_the_account_id_is_malformed(cloud: Cloud):
     with invalid("account_id"):
-        cloud.accounts.GetAccount(pb.GetAccountRequest(account_id=account_id))
+        cloud.accounts.GetAccount(pb.GetAccountRequest(account_id="An Account"))
 
 
-def test_set_account_standing_fails_when_the_account_id_is_empty_or_the_standing_not_set(cloud: Cloud):
+def test_set_account_standing_fails_when_the_account_id_is_malformed_and_the_standing_not_set(cloud: Cloud):
     with invalid("account_id", "standing"):
-        cloud.accounts.SetAccountStanding(pb.SetAccountStandingRequest())
+        cloud.accounts.SetAccountStanding(pb.SetAccountStandingRequest(account_id="An Account"))
 
 
 def test_set_account_standing_fails_when_the_standing_is_unknown(cloud: Cloud):

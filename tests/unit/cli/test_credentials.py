@@ -44,7 +44,9 @@ class Listener(grpc.GenericRpcHandler):
         metadata = dict(details.invocation_metadata)
         self.brought.append(str(metadata.get("authorization", "nothing")))
         return grpc.unary_unary_rpc_method_handler(
-            lambda _request, _context: account_pb2.GetAccountResponse(),
+            lambda _request, _context: account_pb2.GetAccountResponse(
+                account=account_pb2.Account(id="team-a")
+            ),
             request_deserializer=account_pb2.GetAccountRequest.FromString,
             response_serializer=account_pb2.GetAccountResponse.SerializeToString,
         )
@@ -219,7 +221,7 @@ def test_commands_go_to_where_the_login_was_and_its_token_with_them(
     assert not login_file().exists()
 
 
-def test_a_token_that_is_none_of_stillpoints_is_not_kept():
+def test_a_token_that_no_service_has_accepted_is_not_kept():
     refused = CliRunner().invoke(app, ["login"], input="garbage")
     assert refused.exit_code == 1
     assert "garbage" not in refused.output

@@ -180,7 +180,7 @@ def test_a_standing_is_set_by_its_typed_name(services: FakeServices, run: Run):
     )
     result = run("account", "set-standing", "in-debt")
     assert "IN_DEBT" in result.stdout
-    assert services.requests[0].account_id == "local"
+    assert services.requests[0].account_id == ""
 
 
 @pytest.mark.parametrize(
