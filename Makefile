@@ -29,7 +29,7 @@ test: $(VENV)/.ready gen/.ready ## run the tests (ARGS="tests/unit -k lease" for
 ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit tests/contract tests/e2e
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/e2e
 	@$(BIN)/python -m pytest tests/faults
 endif
 

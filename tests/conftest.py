@@ -5,15 +5,19 @@ memory. What the services promise is tested by killing them, which a file in mem
 """
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadFileScheduling
+
 pytest_plugins = ["tests.support.databases", "tests.support.deployments"]
 
-_ROOT = Path(__file__).parent
 _IN_MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 << 30
 
@@ -31,13 +35,21 @@ def pytest_configure() -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Several workers (`-n 2 --dist loadgroup`) take whole files; of the contract, all that is on one database, because in
-    the end it looks back at all that was answered.
-    """
-    for item in items:
-        group = str(item.path.relative_to(_ROOT))
-        if group.startswith("contract") and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
-            group = f"contract on {item.callspec.params.get('database_kind')}"
-        item.add_marker(pytest.mark.xdist_group(group))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> "LoadFileScheduling":
+    """For several workers."""
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - it need not be there
+
+    class WholeFiles(LoadFileScheduling):
+        """Each takes whole files; of the contract all that is on one database, since in the end it looks back at all that
+        was answered.
+        """
+
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            if not file.startswith("tests/contract/"):
+                return file
+            kind = re.search(r"\[.*?\b(sqlite|postgresql|target)\b", test)
+            return f"contract on {kind[1]}" if kind else file
+
+    return WholeFiles(config, log)

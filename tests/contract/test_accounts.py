@@ -1,7 +1,5 @@
 """stillpoint.compute.v1.AccountService."""
 
-import pytest
-
 from stillpoint.compute.v1 import account_service_pb2 as pb
 from tests.contract.cloud import Cloud, a_name
 from tests.contract.refusals import invalid
