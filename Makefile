@@ -16,7 +16,7 @@ LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-comman
 # make would take it for the target of that name.
 PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
 
-.PHONY: help demo test test-postgres test-containers lint format protos serve up down demo-compose bench grpcurl clients lock clean
+.PHONY: help demo test faults test-postgres test-containers lint format protos serve up down demo-compose bench grpcurl clients lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ else
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/e2e
 	@$(BIN)/python -m pytest tests/faults
 endif
+
+faults: $(VENV)/.ready gen/.ready ## kill, lose, repeat and refuse at every place of every saga (an hour; not part of `make test`)
+	@$(BIN)/python -m pytest --by-hand $(or $(ARGS),tests/faults)
 
 test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel
 	@echo "test-postgres: pytest"

@@ -5,8 +5,10 @@ a crash goes through, while the call of the first try still stands there, to be 
 """
 
 import threading
+import time
 from collections import defaultdict
 from concurrent.futures import Future
+from typing import Any
 
 WAIT_SECONDS = 30.0
 
@@ -24,6 +26,14 @@ class Gate:
 
     def wait_for_call(self) -> None:
         assert self._arrived.wait(WAIT_SECONDS), f"no call came to {self.name!r}"
+
+    def wait_for(self, call: Any) -> None:
+        """For what this call, a future, leads to; raises what the call was refused with instead."""
+        give_up = time.monotonic() + WAIT_SECONDS
+        while not self._arrived.wait(0.1):
+            assert time.monotonic() < give_up, f"no call came to {self.name!r}"
+            if call.done():
+                call.result()
 
     def let_go(self) -> None:
         """The call goes on as if nothing had been."""

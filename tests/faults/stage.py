@@ -42,9 +42,9 @@ from stillpoint_cli.doctor import Channels, examine
 from stillpoint_cli.following import owner_of
 from stillpoint_cli.local import LocalDeployment
 from svckit.errors import Refusal
+from tests.faults.director import Director
 from tests.faults.gates import Gate, Gates
 from tests.faults.proxy import Proxy
-from tests.faults.store import Director
 from tests.support.movable_clock import put_clock
 from tests.support.waiting import eventually
 
@@ -89,7 +89,7 @@ class _Deployment(LocalDeployment):
                 | ({"STILLPOINT_DATABASE_URL": database_urls[service]} if database_urls else {})
                 for service in Service
             },
-            modules={Service.DISK: "tests.faults.disk_svc_on_faulty_store"},
+            modules={service: f"tests.faults.{service.module}_on_stage" for service in Service},
         )
         self._proxies = proxies
 
@@ -186,12 +186,13 @@ class Stage:
 
     # Machines and their bytes
 
-    def make_machine(self, *, data_disks: int = 1) -> Machine:
-        disk = instance_service_pb2.NewDisk(size_bytes=DISK_BYTES)
+    def make_machine(self, *, data_disks: int = 1, name: str = "machine") -> Machine:
+        """Its disks are called as it is."""
+        disk = instance_service_pb2.NewDisk(size_bytes=DISK_BYTES, name=name)
         made = self.instances.CreateInstance(
             instance_service_pb2.CreateInstanceRequest(
                 request_id=new_request_id(),
-                name="machine",
+                name=name,
                 system_disk=disk,
                 data_disks=[disk] * data_disks,
             )
