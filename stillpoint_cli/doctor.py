@@ -116,6 +116,29 @@ def _examine_one(channels: Channels, check: str, look: _Check, looks: int, pause
     return Result(check, looked_at, tuple(found), "")
 
 
+def scrub(channels: Channels, tell: Callable[[int], None]) -> Result:
+    """Has every stored byte read, once: what is damaged stays so. `tell` hears how many bytes were read since the last time."""
+    checked_bytes = 0
+    found: list[Finding] = []
+    try:
+        stub = DiskParticipantStub(channels.disk_internal)
+        for part in stub.ScrubStore(disk_pb2.ScrubStoreRequest()):
+            checked_bytes += part.checked_bytes
+            tell(part.checked_bytes)
+            found += [
+                Finding(
+                    BYTES,
+                    damage.object_id,
+                    "",
+                    f"{damage.object_id}: what is stored from byte {damage.offset_bytes} on is not what was written",
+                )
+                for damage in part.damages
+            ]
+    except (grpc.RpcError, Failure) as error:
+        return Result(BYTES, 0, (), (explain(error) or str(error)).partition("\n")[0])
+    return Result(BYTES, checked_bytes, tuple(found), "")
+
+
 class _Asker:
     """Asks the services during one look, and remembers its latest answers: neighbours in a list share them."""
 
@@ -323,6 +346,7 @@ DISK_SNAPSHOTS = "disk snapshots"
 INSTANCE_SNAPSHOTS = "instance snapshots"
 OPERATIONS = "unfinished operations"
 STORE = "differences between block store and rows"
+BYTES = "bytes in the block store"
 
 _LOOKS: dict[str, _Check] = {
     LEASES: _look_at_leases,

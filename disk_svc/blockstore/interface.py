@@ -126,6 +126,14 @@ class Usage:
     """The most that the file may grow to, if the file system has room for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class Scrubbed:
+    """A slice of a scrub: so much was read and compared with its checksums, holes not counted, and this of it is lost."""
+
+    checked_bytes: int
+    lost: tuple[DataLoss, ...]
+
+
 class Observer(Protocol):
     """Is told of what a store does, by the threads that do it: it must be quick, and must not fail."""
 
@@ -273,8 +281,8 @@ class BlockStore(Protocol):
         The store does this by itself, in the background and from where it was when it was last closed or killed.
         """
 
-    def scrub(self) -> Iterator[DataLoss]:
-        """Reads everything that is live and yields what is damaged, what is shared being named for one holder only."""
+    def scrub(self) -> Iterator[Scrubbed]:
+        """Reads everything that is live, slice by slice. What is shared is read once, and named for one holder only."""
 
     def forget(self, before: datetime) -> int:
         """Drops keys and tombstones older than this and answers how many: after that, late calls are not recognised."""

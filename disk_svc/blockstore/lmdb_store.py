@@ -34,6 +34,7 @@ from disk_svc.blockstore.interface import (
     Observer,
     Range,
     Restore,
+    Scrubbed,
     SnapshotEntry,
     Usage,
     VolumeEntry,
@@ -268,7 +269,7 @@ class LmdbBlockStore:
                 limit_bytes=info["map_size"],
             )
 
-    def scrub(self) -> Iterator[DataLoss]:
+    def scrub(self) -> Iterator[Scrubbed]:
         for page in self._pages("versions"):
             for key, value in page:
                 if decode_version(value).state.live:

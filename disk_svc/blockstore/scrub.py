@@ -9,6 +9,7 @@ from disk_svc.blockstore.catalogue import Catalogue
 from disk_svc.blockstore.chunks import CHUNK_BYTES
 from disk_svc.blockstore.errors import DataLoss
 from disk_svc.blockstore.garbage import GarbageQueue
+from disk_svc.blockstore.interface import Scrubbed
 from disk_svc.blockstore.layout import Tables, Txn
 from disk_svc.blockstore.records import SnapshotRecord
 from disk_svc.blockstore.tree import FAN_OUT, LEVELS, SPANS, Position, Rotten, Tree
@@ -26,7 +27,7 @@ class _Checked(NamedTuple):
 
 def scrub_version(
     reading: Callable[[], AbstractContextManager[Txn]], tables: Tables, version: int
-) -> Iterator[DataLoss]:
+) -> Iterator[Scrubbed]:
     """Checks what this version holds and its live ancestor does not: that is checked with the ancestor."""
     cursor = 0
     while cursor < SPANS[LEVELS]:
@@ -44,7 +45,10 @@ def scrub_version(
                 and not _as_sealed(txn, tables, tree, record.owner)
             ):
                 checked.insert(0, _Checked(0, 0, sound=False))
-        yield from (DataLoss(record.owner, piece.first * CHUNK_BYTES) for piece in checked if not piece.sound)
+        yield Scrubbed(
+            CHUNK_BYTES * sum(piece.sound for piece in checked),
+            tuple(DataLoss(record.owner, piece.first * CHUNK_BYTES) for piece in checked if not piece.sound),
+        )
         cursor = checked[-1].end if len(checked) >= _SLICE_CHUNKS else SPANS[LEVELS]
 
 

@@ -23,6 +23,8 @@ from svckit.operations import progress_of
 from svckit.validation import Checks
 
 _DIFFERENCES_AT_ONCE = 100
+_SLICES_AT_ONCE = 4
+"""Of a scrub: some hundredths of a second, in a thread that requests wait for too."""
 
 
 class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceServicer):
@@ -242,3 +244,17 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
         while batch := await asyncio.to_thread(lambda: list(islice(differences, _DIFFERENCES_AT_ONCE))):
             for object_id, problem in batch:
                 yield pb.CheckStoreResponse(object_id=object_id, problem=problem)
+
+    async def ScrubStore(
+        self, request: pb.ScrubStoreRequest, context: Any
+    ) -> AsyncIterator[pb.ScrubStoreResponse]:
+        slices = self._realm.store.scrub()
+        while batch := await asyncio.to_thread(lambda: list(islice(slices, _SLICES_AT_ONCE))):
+            yield pb.ScrubStoreResponse(
+                checked_bytes=sum(each.checked_bytes for each in batch),
+                damages=[
+                    pb.Damage(object_id=loss.object_id, offset_bytes=loss.offset_bytes)
+                    for each in batch
+                    for loss in each.lost
+                ],
+            )

@@ -1,15 +1,17 @@
 """`stillpoint doctor`: prints what stillpoint_cli.doctor finds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from typing import Annotated
 
 import typer
 from rich.text import Text
 
 from stillpoint_cli.addresses import Service
+from stillpoint_cli.bars import byte_bar
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.connections import Connections
-from stillpoint_cli.doctor import Channels, Result, examine
+from stillpoint_cli.doctor import Channels, Result, examine, scrub
 from stillpoint_cli.output import JsonOption, print_json, printable, stdout
 
 app = make_app()
@@ -19,7 +21,14 @@ NOT_ASKED = 2
 
 
 @app.command()
-def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
+def doctor(
+    context: typer.Context,
+    every_byte: Annotated[
+        bool,
+        typer.Option("--scrub", help="Also read every stored byte and compare it with its checksum."),
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Check across the three services that everything that must hold does hold.
 
     What a running operation holds is in progress, not a fault; what looks wrong is looked at up to three times.
@@ -40,13 +49,25 @@ def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
         one_account=connections.is_locked(Service.SNAPSHOT),
     )
     results = []
-    for result in examine(channels):
+    for result in _checks(channels, every_byte=every_byte, show=not as_json):
         print_json(asdict(result)) if as_json else _print_result(result)
         results.append(result)
     code = exit_code(results)
     if not as_json:
         _print_verdict(results, code)
     raise typer.Exit(code)
+
+
+def _checks(channels: Channels, *, every_byte: bool, show: bool) -> Iterator[Result]:
+    yield from examine(channels)
+    if every_byte:
+        yield _scrub(channels, show=show)
+
+
+def _scrub(channels: Channels, *, show: bool) -> Result:
+    with byte_bar(show=show, goes=True) as bar:
+        task = bar.add_task("reading every byte", total=None)
+        return scrub(channels, lambda length_bytes: bar.advance(task, length_bytes))
 
 
 def exit_code(results: Iterable[Result]) -> int:

@@ -689,3 +689,10 @@ def holds(inside: Inside) -> set[tuple[str, str, str]]:
 
 def test_check_store_finds_no_difference_between_store_and_rows(inside: Inside):
     assert [answer.problem for answer in inside.disk.CheckStore(pb.CheckStoreRequest())] == []
+
+
+def test_scrub_store_reads_what_is_stored_and_finds_it_whole(inside: Inside, cloud: Cloud):
+    cloud.write(cloud.a_disk(), (0, b"x" * 4096))
+    answers = list(inside.disk.ScrubStore(pb.ScrubStoreRequest()))
+    assert sum(answer.checked_bytes for answer in answers) >= 4096
+    assert [damage for answer in answers for damage in answer.damages] == []

@@ -2,7 +2,7 @@
 
 import random
 
-from disk_svc.blockstore import BlockStore, Extent
+from disk_svc.blockstore import BlockStore, DataLoss, Extent
 
 MIB = 1024**2
 
@@ -13,3 +13,8 @@ def write(store: BlockStore, volume_id: str, offset_bytes: int, data: bytes) -> 
 
 def noise(size_bytes: int) -> bytes:
     return random.Random(size_bytes).randbytes(size_bytes)
+
+
+def damages(store: BlockStore) -> list[DataLoss]:
+    """All that a scrub finds."""
+    return [loss for part in store.scrub() for loss in part.lost]

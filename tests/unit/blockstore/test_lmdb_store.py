@@ -29,7 +29,7 @@ from disk_svc.blockstore import (
 from disk_svc.blockstore.compact import compact
 from disk_svc.blockstore.layout import NODE_KEY, PAIR
 from disk_svc.blockstore.operations import Operations
-from tests.unit.blockstore.helpers import MIB, write
+from tests.unit.blockstore.helpers import MIB, damages, write
 from tests.unit.blockstore.inside import assert_nothing_leaked
 
 CHUNK = 16 * 1024
@@ -127,7 +127,7 @@ def test_what_was_acknowledged_survives_a_kill(tmp_path: Path, acknowledged: int
             found = int.from_bytes(one[:8], "big")
             assert one == found.to_bytes(8, "big") * 2500
             assert found == n or (found > last and found % 50 == n % 50)
-        assert not list(store.scrub())
+        assert not damages(store)
         while store.reclaim(100):
             pass
         assert_nothing_leaked(store)
@@ -174,7 +174,7 @@ def test_a_flipped_bit_in_a_chunk_is_data_loss_and_never_data(
             store.read(name, 3 * CHUNK + 5, 1)
         assert (loss.value.object_id, loss.value.offset_bytes) == (name, 3 * CHUNK)
     assert store.read("v", 9 * CHUNK, 5) == b"sound"
-    assert [(loss.object_id, loss.offset_bytes) for loss in store.scrub()] == [("s", 3 * CHUNK)]
+    assert [(loss.object_id, loss.offset_bytes) for loss in damages(store)] == [("s", 3 * CHUNK)]
     writer = store.open_writer("v")
     part = store.write(writer, [Extent(0, b"x"), Extent(3 * CHUNK + 1, b"x")])
     beside = store.write(writer, [Extent(5 * CHUNK, b"y")])
@@ -205,7 +205,7 @@ def test_a_flipped_bit_in_a_node_is_data_loss_in_reads_seals_and_scrubs_and_recl
         with pytest.raises(DataLoss):
             call()
     assert isinstance(store.seal(["s"])["s"], DataLoss)
-    assert [loss.object_id for loss in store.scrub()] == ["s"]
+    assert [loss.object_id for loss in damages(store)] == ["s"]
     store.create_volume("good", MIB)
     write(store, "good", 0, b"good")
     with pytest.raises(DataLoss):

@@ -43,6 +43,7 @@ class Deployment:
         self.disk_snapshots: list[DiskSnapshot] = []
         self.instance_snapshots: dict[str, InstanceSnapshot] = {}
         self.differences: list[disk_pb2.CheckStoreResponse] = []
+        self.scrubbed = [disk_pb2.ScrubStoreResponse(checked_bytes=4096)]
         services.answer(
             "ParticipantService/ListLeases",
             compute_pb2.ListLeasesRequest,
@@ -83,6 +84,9 @@ class Deployment:
         services.answer("OperationService/ListOperations", ListOperationsRequest, self._list_operations)
         services.stream(
             "ParticipantService/CheckStore", disk_pb2.CheckStoreRequest, lambda _: iter(self.differences)
+        )
+        services.stream(
+            "ParticipantService/ScrubStore", disk_pb2.ScrubStoreRequest, lambda _: iter(self.scrubbed)
         )
 
     def add_operation(self, state: "Operation.State.ValueType", **fields: Any) -> str:
@@ -341,3 +345,27 @@ def test_the_command_ends_with_2_when_a_service_cannot_be_asked(
         "? leases on instances: could not be checked\n    cannot reach compute_svc at 127.0.0.1:1"
         in result.stdout
     )
+
+
+def test_with_scrub_every_byte_is_read_and_each_damage_named_with_its_place(
+    deployment: Deployment, run: Callable[..., Result]
+):
+    whole = run("doctor", "--scrub")
+    assert whole.exit_code == 0
+    assert "✓ bytes in the block store: 4096\n" in whole.stdout
+
+    damage = disk_pb2.Damage(object_id="disk-1", offset_bytes=16384)
+    deployment.scrubbed.append(disk_pb2.ScrubStoreResponse(checked_bytes=8192, damages=[damage]))
+    damaged = run("doctor", "--scrub")
+    assert damaged.exit_code == 1
+    assert (
+        "✗ bytes in the block store: 12288, 1 at fault\n"
+        "    disk-1: what is stored from byte 16384 on is not what was written\n"
+    ) in damaged.stdout
+
+
+def test_without_scrub_no_byte_is_read(
+    deployment: Deployment, services: FakeServices, run: Callable[..., Result]
+):
+    run("doctor")
+    assert not [request for request in services.requests if isinstance(request, disk_pb2.ScrubStoreRequest)]
