@@ -120,6 +120,7 @@ class Stage:
         self.in_order = True
         """No test has left it in a state that nobody has looked at."""
         folder.mkdir(parents=True)
+        self._folder = folder
         self._clock = folder / "clock"
         self.gates = Gates()
         self.director = Director(folder, self.gates)
@@ -175,6 +176,22 @@ class Stage:
 
     def internal_address(self, service: Service) -> str:
         return self._deployment.addresses.of(service).internal
+
+    @property
+    def channels(self) -> Channels:
+        """For doctor."""
+        return Channels(
+            compute=self._channels[Service.COMPUTE],
+            compute_internal=self._internal[Service.COMPUTE],
+            disk=self._channels[Service.DISK],
+            disk_internal=self._internal[Service.DISK],
+            snapshot=self._channels[Service.SNAPSHOT],
+        )
+
+    @property
+    def store(self) -> Path:
+        """The block store's folder."""
+        return self._folder / "var" / "store"
 
     # Deaths
 
@@ -408,14 +425,7 @@ class Stage:
         assert list(leases.ListLeases(compute_participant_pb2.ListLeasesRequest()).leases) == []
         holds = disk_participant_grpc.ParticipantServiceStub(self._internal[Service.DISK])
         assert list(holds.ListHolds(disk_participant_pb2.ListHoldsRequest()).holds) == []
-        channels = Channels(
-            compute=self._channels[Service.COMPUTE],
-            compute_internal=self._internal[Service.COMPUTE],
-            disk=self._channels[Service.DISK],
-            disk_internal=self._internal[Service.DISK],
-            snapshot=self._channels[Service.SNAPSHOT],
-        )
-        for result in examine(channels):
+        for result in examine(self.channels):
             assert result.findings == ()
             assert not result.not_asked
         self.in_order = True
