@@ -33,7 +33,7 @@ else
 	@$(BIN)/python -m pytest tests/faults
 endif
 
-faults: $(VENV)/.ready gen/.ready ## kill, lose, repeat and refuse at every place of every saga (an hour; not part of `make test`)
+faults: $(VENV)/.ready gen/.ready ## kill, lose, repeat and refuse at every place of every saga (long; not part of `make test`)
 	@$(BIN)/python -m pytest --by-hand $(or $(ARGS),tests/faults)
 
 test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel

@@ -24,7 +24,7 @@ from svckit.validation import Checks
 
 _DIFFERENCES_AT_ONCE = 100
 _SLICES_AT_ONCE = 4
-"""Of a scrub: some hundredths of a second, in a thread that requests wait for too."""
+"""Of a scrub, in a thread that requests wait for too: at most 16 MiB each."""
 
 
 class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceServicer):
