@@ -1,6 +1,6 @@
 """What the tables promise for the day that a store is full, bytes are lost, or a service is not there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -415,7 +415,24 @@ def test_an_instance_snapshot_that_is_being_deleted_is_neither_deleted_again_nor
         troubled.instance_snapshot(whole.id)
 
 
-def test_an_instance_that_is_being_made_takes_no_other_operation(troubled: TroubledCloud):
+@pytest.mark.parametrize(
+    ("change", "domain", "because_of_its_disks"),
+    [
+        (lambda cloud, instance_id, _: cloud.start(instance_id), COMPUTE, set()),
+        (lambda cloud, instance_id, _: cloud.stop(instance_id), COMPUTE, set()),
+        (lambda cloud, instance_id, _: cloud.delete_instance(instance_id), COMPUTE, {"DISK_BUSY"}),
+        (lambda cloud, instance_id, disk_id: cloud.attach(instance_id, disk_id), COMPUTE, set()),
+        (lambda cloud, instance_id, disk_id: cloud.detach(instance_id, disk_id), COMPUTE, {"DISK_STATE"}),
+        (lambda cloud, instance_id, _: create_whole(cloud, instance_id), SNAPSHOT, {"DISK_BUSY"}),
+    ],
+    ids=["start", "stop", "delete", "attach", "detach", "snapshot"],
+)
+def test_an_instance_that_is_being_made_takes_no_other_operation(
+    troubled: TroubledCloud,
+    change: Callable[[TroubledCloud, str, str], object],
+    domain: str,
+    because_of_its_disks: set[str],
+):
     name, disk_id = a_name("instance"), troubled.a_disk()
     request = compute_pb.CreateInstanceRequest(name=name, system_disk=compute_pb.NewDisk(size_bytes=MIB))
     with troubled.store_fails("create_volume", "broken"):
@@ -423,19 +440,13 @@ def test_an_instance_that_is_being_made_takes_no_other_operation(troubled: Troub
         [instance] = eventually(lambda: instances_named(troubled, name))
         assert instance.state == instance_pb2.Instance.STATE_CREATING
         eventually(lambda: disks_on(troubled, instance.id))
-        for change, arguments, on_disks in (
-            (troubled.start, [instance.id], set()),
-            (troubled.stop, [instance.id], set()),
-            (troubled.delete_instance, [instance.id], {"DISK_BUSY"}),
-            (troubled.attach, [instance.id, disk_id], set()),
-            (troubled.detach, [instance.id, disk_id], {"DISK_STATE"}),
-        ):
-            with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
-                change(*arguments)
-            assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE"} | on_disks
-        with refused("FAILED_PRECONDITION", "PRECONDITIONS", SNAPSHOT) as refusal:
-            create_whole(troubled, instance.id)
-        assert {kind for kind, _ in refusal.violations} == {"INSTANCE_BUSY", "INSTANCE_STATE", "DISK_BUSY"}
+        with refused("FAILED_PRECONDITION", "PRECONDITIONS", domain) as refusal:
+            change(troubled, instance.id, disk_id)
+        assert {kind for kind, _ in refusal.violations} == {
+            "INSTANCE_BUSY",
+            "INSTANCE_STATE",
+            *because_of_its_disks,
+        }
     # Made after all, or given up when its deadline passed first.
     assert call.exception() is None or not instances_named(troubled, name)
 

@@ -1,9 +1,11 @@
 """A service as a program, for the tests that signal it: `python -m tests.unit.svckit.serving`.
 
-GetOperation of `wait`, and the first step of each saga, say so in a file and wait for the test to make another one.
+GetOperation, and the first step of the saga, say so in a file and wait for the test to make another one. The step ends only
+when the engine stops.
 """
 
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,11 @@ def _meet(folder: Path, name: str) -> None:
     eventually((folder / f"{name}-go-on").exists, within_seconds=30)
 
 
+def _first_step(folder: Path) -> None:
+    _meet(folder, "step")
+    eventually(lambda: all(thread.name != "saga-lookout" for thread in threading.enumerate()), within_seconds=30)
+
+
 class _Slow(OperationServicer):
     folder: Path
 
@@ -42,7 +49,7 @@ def main(url: str, folder: Path, port: int, internal_port: int, saga_id: str) ->
         shutdown_grace_seconds=20,
         saga_lease_seconds=300,
     )
-    definition = saga_of(Step("a", do=lambda _: _meet(folder, "step")), Step("b", pivot=True))
+    definition = saga_of(Step("a", do=lambda _: _first_step(folder)), Step("b", pivot=True))
     engine = SagaEngine(
         Database(url, connections=settings.database_connections),
         [definition],
