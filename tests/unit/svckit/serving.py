@@ -29,7 +29,9 @@ def _meet(folder: Path, name: str) -> None:
 
 def _first_step(folder: Path) -> None:
     _meet(folder, "step")
-    eventually(lambda: all(thread.name != "saga-lookout" for thread in threading.enumerate()), within_seconds=30)
+    eventually(
+        lambda: all(thread.name != "saga-lookout" for thread in threading.enumerate()), within_seconds=30
+    )
 
 
 class _Slow(OperationServicer):
