@@ -9,10 +9,12 @@ page and its suspicions in memory.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TypeVar
 
 import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from stillpoint.compute.v1 import participant_service_pb2 as compute_pb2
 from stillpoint.compute.v1.participant_service_pb2_grpc import (
@@ -38,8 +40,9 @@ from stillpoint_cli.following import LIVE_STATES, owner_of
 from stillpoint_cli.output import enum_name
 from stillpoint_cli.paging import MOST_PER_PAGE, each
 from stillpoint_cli.pasting import command
+from stillpoint_cli.values import format_in_full
 
-# An operation is tried again with growing pauses: so many tries of one undo are minutes, not a hiccup.
+# An operation is tried again with growing pauses: so many tries of one step are half a minute, not a hiccup.
 MANY_ATTEMPTS = 10
 
 _IN_PROGRESS = frozenset(
@@ -90,13 +93,19 @@ _Look = Iterator[Iterable[Finding]]
 _Check = Callable[["_Asker"], _Look]
 
 
-def examine(channels: Channels, *, looks: int = 3, pause_seconds: float = 0.5) -> Iterator[Result]:
-    """Makes every check, and yields each result as soon as it is there."""
+def examine(
+    channels: Channels, *, long_before: datetime | None = None, looks: int = 3, pause_seconds: float = 0.5
+) -> Iterator[Result]:
+    """Makes every check, and yields each result as soon as it is there. What has been in progress since `long_before` is a
+    fault too.
+    """
     for check, look in _LOOKS.items():
-        yield _examine_one(channels, check, look, looks, pause_seconds)
+        yield _examine_one(check, look, lambda: _Asker(channels, long_before), looks, pause_seconds)
 
 
-def _examine_one(channels: Channels, check: str, look: _Check, looks: int, pause_seconds: float) -> Result:
+def _examine_one(
+    check: str, look: _Check, asker: Callable[[], "_Asker"], looks: int, pause_seconds: float
+) -> Result:
     looked_at = 0
     found: list[Finding] = []
     try:
@@ -106,7 +115,7 @@ def _examine_one(channels: Channels, check: str, look: _Check, looks: int, pause
             looked_at = 0
             suspicions = set(found)
             found = []
-            for seeming in look(_Asker(channels)):
+            for seeming in look(asker()):
                 looked_at += 1
                 found += [finding for finding in seeming if not number or finding in suspicions]
             if not found:
@@ -142,7 +151,8 @@ def scrub(channels: Channels, tell: Callable[[int], None]) -> Result:
 class _Asker:
     """Asks the services during one look, and remembers its latest answers: neighbours in a list share them."""
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, long_before: datetime | None) -> None:
+        self._long_before = long_before
         self._one_account = channels.one_account
         self.leases = ComputeParticipantStub(channels.compute_internal)
         self.holds = DiskParticipantStub(channels.disk_internal)
@@ -156,6 +166,9 @@ class _Asker:
         self.is_live = lru_cache(maxsize=1000)(self._is_live)
         self.instance_snapshot = lru_cache(maxsize=1000)(self._instance_snapshot)
         self.disk_snapshot = lru_cache(maxsize=1000)(self._disk_snapshot)
+
+    def is_long_ago(self, moment: Timestamp) -> bool:
+        return self._long_before is not None and moment.ToDatetime(UTC) < self._long_before
 
     def _is_live(self, operation_id: str) -> bool:
         owner = owner_of(operation_id)
@@ -207,8 +220,19 @@ def _look_at_holds(ask: _Asker) -> _Look:
         lambda page: page.holds,
     )
     for hold in holds:
-        elsewhere = _is_held_for_another_region(ask, hold)
-        yield () if elsewhere else _suspect_hold(ask, HOLDS, hold.kind, hold.resource_id, hold.operation_id)
+        if _is_held_for_another_region(ask, hold):
+            yield _suspect_age_of_hold(ask, hold)
+        else:
+            yield _suspect_hold(ask, HOLDS, hold.kind, hold.resource_id, hold.operation_id)
+
+
+def _suspect_age_of_hold(ask: _Asker, hold: disk_pb2.Hold) -> Iterator[Finding]:
+    if ask.is_long_ago(hold.since):
+        problem = (
+            f"{hold.resource_id}: its {hold.kind} has been held since {format_in_full(hold.since)} by operation "
+            f"{hold.operation_id} of region {hold.operation_region}"
+        )
+        yield Finding(HOLDS, hold.resource_id, hold.operation_id, problem)
 
 
 def _is_held_for_another_region(ask: _Asker, hold: disk_pb2.Hold) -> bool:
@@ -274,6 +298,12 @@ def _look_at_instance_snapshots(ask: _Asker) -> _Look:
 
 
 def _suspect_instance_snapshot(ask: _Asker, snapshot: InstanceSnapshot) -> Iterator[Finding]:
+    if _is_received(snapshot) and ask.is_long_ago(snapshot.update_time):
+        problem = (
+            f"{snapshot.id} is being copied from region {snapshot.source_region}, and has not changed since "
+            f"{format_in_full(snapshot.update_time)}"
+        )
+        yield Finding(INSTANCE_SNAPSHOTS, snapshot.id, snapshot.operation_id, problem)
     if ask.is_live(snapshot.operation_id) or _is_received(snapshot):
         return
     if snapshot.state in _IN_PROGRESS:
@@ -310,7 +340,7 @@ def _is_received(snapshot: InstanceSnapshot) -> bool:
 def _look_at_operations(ask: _Asker) -> _Look:
     for stub in ask.operations.values():
         for operation in _unfinished(stub):
-            yield _suspect_operation(operation)
+            yield _suspect_operation(ask, operation)
 
 
 def _unfinished(stub: OperationServiceStub) -> Iterator[Operation]:
@@ -323,14 +353,20 @@ def _unfinished(stub: OperationServiceStub) -> Iterator[Operation]:
     )
 
 
-def _suspect_operation(operation: Operation) -> Iterator[Finding]:
-    if operation.state != Operation.STATE_COMPENSATING or operation.attempts < MANY_ATTEMPTS:
+def _suspect_operation(ask: _Asker, operation: Operation) -> Iterator[Finding]:
+    """Whatever is in progress is so for an unfinished operation: its age is the age of all that it holds."""
+    name = f"{operation.id} ({operation.kind})"
+    if operation.attempts >= MANY_ATTEMPTS:
+        cannot = "be undone" if operation.state == Operation.STATE_COMPENSATING else "go on"
+        problem = (
+            f"{name} cannot {cannot}: {operation.current_step} was tried {operation.attempts} times, last: "
+            f"{operation.error.message or 'no reason given'}; where what it waits for is gone for good, "
+            f"{_remedy(operation.id)} ends it"
+        )
+    elif ask.is_long_ago(operation.create_time):
+        problem = f"{name} has not ended since {format_in_full(operation.create_time)}; it is at {operation.current_step}"
+    else:
         return
-    problem = (
-        f"{operation.id} ({operation.kind}) cannot be undone: {operation.current_step} was tried "
-        f"{operation.attempts} times, last: {operation.error.message or 'no reason given'}; where what it waits for is gone "
-        f"for good, {_remedy(operation.id)} ends it"
-    )
     yield Finding(OPERATIONS, operation.resource_id, operation.id, problem)
 
 

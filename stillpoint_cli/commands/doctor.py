@@ -2,17 +2,21 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from datetime import UTC
 from typing import Annotated
 
 import typer
+from google.protobuf.timestamp_pb2 import Timestamp
 from rich.text import Text
 
 from stillpoint_cli.addresses import Service
 from stillpoint_cli.bars import byte_bar
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.connections import Connections
+from stillpoint_cli.describing import parse_time
 from stillpoint_cli.doctor import Channels, Result, examine, scrub
 from stillpoint_cli.output import JsonOption, print_json, printable, stdout
+from stillpoint_cli.values import MOMENT_FORMS
 
 app = make_app()
 
@@ -27,11 +31,21 @@ def doctor(
         bool,
         typer.Option("--scrub", help="Also read every stored byte and compare it with its checksum."),
     ] = False,
+    older_than: Annotated[
+        Timestamp | None,
+        typer.Option(
+            parser=parse_time,
+            metavar="TIME|AGE",
+            help=f"Also report what has been in progress since before: {MOMENT_FORMS}; local time.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Check across the three services that everything that must hold does hold.
 
-    What a running operation holds is in progress, not a fault; what looks wrong is looked at up to three times.
+    What a running operation holds is in progress, not a fault, until its step has been tried ten times in vain; what looks
+    wrong is looked at up to three times. A copy may run for hours: how long is too long, only you can say (--older-than).
     Exits 0 when all is well, 1 when there are faults, 2 when there are none so far but a service could not be asked.
     As JSON, a line for each check. The internal addresses come from STILLPOINT_COMPUTE_INTERNAL and
     STILLPOINT_DISK_INTERNAL, or are found as the public ones are.
@@ -49,7 +63,7 @@ def doctor(
         one_account=connections.is_locked(Service.SNAPSHOT),
     )
     results = []
-    for result in _checks(channels, every_byte=every_byte, show=not as_json):
+    for result in _checks(channels, older_than, every_byte=every_byte, show=not as_json):
         print_json(asdict(result)) if as_json else _print_result(result)
         results.append(result)
     code = exit_code(results)
@@ -58,8 +72,10 @@ def doctor(
     raise typer.Exit(code)
 
 
-def _checks(channels: Channels, *, every_byte: bool, show: bool) -> Iterator[Result]:
-    yield from examine(channels)
+def _checks(
+    channels: Channels, older_than: Timestamp | None, *, every_byte: bool, show: bool
+) -> Iterator[Result]:
+    yield from examine(channels, long_before=older_than.ToDatetime(UTC) if older_than else None)
     if every_byte:
         yield _scrub(channels, show=show)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from typer.testing import Result
 
 from stillpoint.compute.v1 import participant_service_pb2 as compute_pb2
@@ -15,7 +16,7 @@ from stillpoint.disk.v1.disk_snapshot_service_pb2 import (
     ListDiskSnapshotsRequest,
     ListDiskSnapshotsResponse,
 )
-from stillpoint.operation.v1.operation_pb2 import Operation
+from stillpoint.operation.v1.operation_pb2 import Operation, OperationError
 from stillpoint.operation.v1.operation_service_pb2 import (
     GetOperationRequest,
     GetOperationResponse,
@@ -30,6 +31,7 @@ from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     ListInstanceSnapshotsResponse,
 )
 from stillpoint_cli.doctor import Channels, examine
+from stillpoint_cli.values import format_in_full
 from tests.unit.cli.fake_services import FakeServices, Refusal
 
 
@@ -309,6 +311,57 @@ def test_an_undo_that_keeps_failing_is_a_fault(deployment: Deployment, problems:
         "op-s-0 (create) cannot be undone: point was tried 50 times, last: no reason given; "
         f"where what it waits for is gone for good, {remedy('op-s-0')} ends it"
     )
+
+
+def test_a_step_that_keeps_failing_is_a_fault_also_forwards(deployment: Deployment, problems: Problems):
+    failing = OperationError(message="disk_svc did not answer")
+    deployment.add_operation(
+        Operation.STATE_RUNNING, attempts=10, kind="delete", current_step="release", error=failing
+    )
+    deployment.add_operation(Operation.STATE_RUNNING, attempts=9, kind="delete", current_step="release")
+    [problem] = set(problems())
+    assert problem == (
+        "op-s-0 (delete) cannot go on: release was tried 10 times, last: disk_svc did not answer; "
+        f"where what it waits for is gone for good, {remedy('op-s-0')} ends it"
+    )
+
+
+def test_whatever_is_in_progress_for_longer_than_was_asked_for_is_a_fault(
+    deployment: Deployment, run: Callable[..., Result]
+):
+    long_ago = Timestamp(seconds=1_700_000_000)
+    deployment.add_operation(
+        Operation.STATE_RUNNING, create_time=long_ago, kind="copy", current_step="send", resource_id="snap-1"
+    )
+    now = Timestamp()
+    now.GetCurrentTime()
+    deployment.add_operation(Operation.STATE_RUNNING, create_time=now, resource_id="snap-2")
+    deployment.instance_snapshots["isnap-1"] = InstanceSnapshot(
+        id="isnap-1", state=InstanceSnapshot.STATE_CREATING, source_region="eu", update_time=long_ago
+    )
+    deployment.disk_snapshots.append(
+        DiskSnapshot(id="snap-3", region="us", source_region="eu", state=DiskSnapshot.STATE_CREATING)
+    )
+    deployment.holds.append(
+        disk_pb2.Hold(
+            kind="import", resource_id="snap-3", operation_id="op-d-eu", operation_region="eu", since=long_ago
+        )
+    )
+    assert run("doctor").exit_code == 0
+
+    result = run("doctor", "--older-than", "1h", "--json")
+    assert result.exit_code == 1
+    found = {
+        finding["resource_id"]: finding["problem"]
+        for line in map(json.loads, result.stdout.splitlines())
+        for finding in line["findings"]
+    }
+    since = format_in_full(long_ago)
+    assert found == {
+        "snap-1": f"op-s-0 (copy) has not ended since {since}; it is at send",
+        "isnap-1": f"isnap-1 is being copied from region eu, and has not changed since {since}",
+        "snap-3": f"snap-3: its import has been held since {since} by operation op-d-eu of region eu",
+    }
 
 
 def test_a_difference_between_store_and_rows_is_a_fault(deployment: Deployment, problems: Problems):
