@@ -16,7 +16,7 @@ import pytest
 if TYPE_CHECKING:
     from xdist.scheduler import LoadFileScheduling
 
-pytest_plugins = ["tests.support.databases", "tests.support.deployments"]
+pytest_plugins = ["tests.support.databases", "tests.support.deployments", "tests.support.tally"]
 
 _IN_MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 << 30

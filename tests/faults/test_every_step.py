@@ -4,6 +4,7 @@ At each place stands an attempt of its own, and one death hits them all. What ha
 attempt that was left in peace. tests/faults/test_policies_die.py does the same for what comes by the clock.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -114,7 +115,7 @@ def die(attempts: Attempts, victim: Service, standing: Mapping[str, Standing]) -
 
 @victims_of(TRIED)
 def test_killed_around_each_call_and_each_write_of_the_log_it_is_carried_on(
-    saga: Saga, victim: Service, attempts: Attempts
+    saga: Saga, victim: Service, attempts: Attempts, tally: Counter[str]
 ):
     calm = in_peace(attempts, saga)
     standing = stand_at_each(attempts, saga, saga.places())
@@ -124,11 +125,12 @@ def test_killed_around_each_call_and_each_write_of_the_log_it_is_carried_on(
     assert ends == dict.fromkeys(standing, "SUCCEEDED")
     assert {place: each.attempt.look() for place, each in standing.items()} == dict.fromkeys(standing, calm)
     attempts.assert_nothing_left()
+    tally["sagas stood at a place of theirs, forwards, when a service was killed"] += len(standing)
 
 
 @victims_of(REFUSABLE)
 def test_killed_around_each_undo_and_each_write_of_the_log_it_is_undone(
-    saga: Saga, victim: Service, attempts: Attempts
+    saga: Saga, victim: Service, attempts: Attempts, tally: Counter[str]
 ):
     last = saga.refusable[-1].name
     standing = stand_at_each(
@@ -139,6 +141,7 @@ def test_killed_around_each_undo_and_each_write_of_the_log_it_is_undone(
         place: left_by_failure(saga, last, each.before) for place, each in standing.items()
     }
     attempts.assert_nothing_left()
+    tally["sagas stood at a place of theirs, on the way back, when a service was killed"] += len(standing)
 
 
 @named(TRIED)
@@ -148,7 +151,7 @@ def test_killed_around_each_undo_and_each_write_of_the_log_it_is_undone(
     ids=["answer-lost", "call-repeated"],
 )
 def test_a_call_whose_answer_is_lost_or_that_comes_twice_takes_effect_once(
-    saga: Saga, place: str, fault: str, attempts: Attempts
+    saga: Saga, place: str, fault: str, attempts: Attempts, tally: Counter[str]
 ):
     calm = in_peace(attempts, saga)
     for step in saga.definition.steps:
@@ -156,6 +159,7 @@ def test_a_call_whose_answer_is_lost_or_that_comes_twice_takes_effect_once(
         attempt, request_id = attempts.at(saga.name), new_request_id()
         assert outcome(attempts, attempt, request_id) == "SUCCEEDED", step.name
         assert attempt.look() == calm, step.name
+        tally[f"steps made to {fault}"] += 1
     attempts.assert_nothing_left()
 
 
@@ -166,7 +170,7 @@ def test_a_call_whose_answer_is_lost_or_that_comes_twice_takes_effect_once(
     ids=["answer-lost", "call-repeated"],
 )
 def test_an_undo_whose_answer_is_lost_or_that_comes_twice_takes_effect_once(
-    saga: Saga, place: str, fault: str, attempts: Attempts
+    saga: Saga, place: str, fault: str, attempts: Attempts, tally: Counter[str]
 ):
     last = saga.refusable[-1].name
     for step in [step for step in saga.refusable if step.undo is not None]:
@@ -177,12 +181,13 @@ def test_an_undo_whose_answer_is_lost_or_that_comes_twice_takes_effect_once(
         assert outcome(attempts, attempt, new_request_id()) == "FAILED"
         attempts.come_to_rest()
         assert attempt.look() == left_by_failure(saga, last, before), step.name
+        tally[f"undos made to {fault}"] += 1
     attempts.assert_nothing_left()
 
 
 @named(REFUSABLE)
 def test_refused_for_good_it_is_undone_before_its_point_of_no_return_and_carried_on_after_it(
-    saga: Saga, attempts: Attempts
+    saga: Saga, attempts: Attempts, tally: Counter[str]
 ):
     calm = in_peace(attempts, saga)
     for step in (*saga.refusable, *saga.past_the_pivot):
@@ -196,11 +201,14 @@ def test_refused_for_good_it_is_undone_before_its_point_of_no_return_and_carried
         assert attempt.look() == (left_by_failure(saga, step.name, before) if undone else calm), step.name
         if undone:
             assert outcome(attempts, attempt, new_request_id()) == "SUCCEEDED", "it can be asked for again"
+        tally["steps refused for good"] += 1
     attempts.assert_nothing_left()
 
 
 @named(REFUSABLE)
-def test_a_call_that_is_delivered_after_its_undo_does_nothing(saga: Saga, attempts: Attempts):
+def test_a_call_that_is_delivered_after_its_undo_does_nothing(
+    saga: Saga, attempts: Attempts, tally: Counter[str]
+):
     gates = attempts.stage.gates
     for step in [step for step in saga.refusable if step.undo is not None]:
         place = f"{saga.name}/{step.name}"
@@ -215,4 +223,5 @@ def test_a_call_that_is_delivered_after_its_undo_does_nothing(saga: Saga, attemp
         done.wait_for_call()
         done.let_go()
         assert attempt.look() == left_by_failure(saga, step.name, before), step.name
+        tally["calls delivered after their undo"] += 1
     attempts.assert_nothing_left()

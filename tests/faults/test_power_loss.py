@@ -5,6 +5,7 @@ not at all, and nothing is damaged. Needs strace.
 import copy
 import random
 import sys
+from collections import Counter
 from pathlib import Path
 
 import lmdb
@@ -71,10 +72,10 @@ def cut_at_every_moment(recording: Recording, pictures: list[Picture], folder: P
     [0.5, pytest.param(0.0, marks=pytest.mark.by_hand), pytest.param(1.0, marks=pytest.mark.by_hand)],
 )
 def test_after_a_power_cut_at_any_moment_what_was_acknowledged_is_there_and_nothing_is_half_done(
-    recording: Recording, pictures: list[Picture], tmp_path: Path, share: float
+    recording: Recording, pictures: list[Picture], tmp_path: Path, share: float, tally: Counter[str]
 ):
     assert len(recording.said) == len(pictures) - 1
-    print(f"{cut_at_every_moment(recording, pictures, tmp_path, share)} power cuts")
+    tally["power cuts"] += cut_at_every_moment(recording, pictures, tmp_path, share)
 
 
 def test_it_would_be_seen_if_a_write_were_not_synced(
