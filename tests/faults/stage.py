@@ -141,7 +141,7 @@ class Stage:
             handler_threads="32",
             faults_socket=str(self.director.path),
             faults_clock=str(self._clock),
-            round_seconds="0.1",
+            round_seconds="0.5",
         )
         self._deployment.start()
         addresses = self._deployment.addresses

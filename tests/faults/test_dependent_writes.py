@@ -4,10 +4,14 @@ n to disk B, forever, never finds B ahead of A in any snapshot" (design.md §5).
 
 from dataclasses import dataclass
 
+import pytest
+
 from stillpoint.disk.v1 import block_service_pb2, disk_snapshot_service_pb2
 from tests.faults.stage import BLOCK_BYTES, Stage
 from tests.faults.streams import DependentWriter, number_in
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.timeout(300)
 
 SNAPSHOTS = 110
 CONTROL_ROUNDS = 5
