@@ -22,15 +22,20 @@ class SmallDisk:
         disk = os.statvfs(self.folder)
         return disk.f_bavail * disk.f_frsize
 
-    def fill(self) -> None:
-        """As a neighbour would who takes whatever is free, to the last byte."""
+    def fill(self, *, leaving_bytes: int = 0) -> None:
+        """As a neighbour would who takes whatever is free, to the last byte or to so many."""
         with suppress(OSError), (self.folder / _BALLAST).open("ab", buffering=0) as ballast:
-            while True:
-                ballast.write(bytes(1 << 20))
+            while (more := self.free_bytes - leaving_bytes) > 0 or not leaving_bytes:
+                ballast.write(bytes(min(max(more, 1), 1 << 20)))
 
     def empty(self) -> None:
         """The neighbour goes."""
         (self.folder / _BALLAST).unlink(missing_ok=True)
+
+    @property
+    def size_bytes(self) -> int:
+        disk = os.statvfs(self.folder)
+        return disk.f_blocks * disk.f_frsize
 
     def resize(self, size_bytes: int) -> None:
         """While it is in use."""
