@@ -4,8 +4,9 @@ A use case writes inside one `with database.write() as session:` block: it commi
 when anything is raised, a refusal too. State changes are conditional UPDATEs whose row count decides, so the rules
 hold on both databases and with any number of replicas.
 
-A database that is away is DatabaseAway, whichever statement notices: of a transaction that was under way nobody knows
-whether it was committed, so whoever asked for it asks again.
+A database that is away is DatabaseAway, and one that has no room is DatabaseFull, whichever statement notices. Of a
+transaction that was under way when it went away nobody knows whether it was committed, so whoever asked for it asks again;
+whoever found no room does the same, when there is some.
 
 The Session is a typed connection: reads give detached rows (values, never changed), writes are Core statements. The
 unit of work is not used, it costs two to five times as much.
@@ -40,8 +41,22 @@ _AWAY = ("08", "53", "57", "58")
 """Classes of PostgreSQL's states: no connection, no resources, an operator's or the system's intervention."""
 
 
-class DatabaseAway(Exception):
+_POSTGRESQL_FULL = "53100"
+
+_SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""The second is the file beside the log by which processes share it: who opens the database may have to make it."""
+
+
+class DatabaseUnusable(Exception):
+    """For now: nothing is wrong with what was asked of it, and the same can be asked again."""
+
+
+class DatabaseAway(DatabaseUnusable):
     """The database does not answer, or its connection broke. A transaction that was being committed may have been."""
+
+
+class DatabaseFull(DatabaseUnusable):
+    """There is no room for what was to be written. What is there can be read."""
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
@@ -107,7 +122,7 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that may write; durable when the block has ended."""
-        with _noticing_that_it_is_away(), self._turn, self._write.begin() as session:
+        with _noticing_that_it_is_unusable(), self._turn, self._write.begin() as session:
             yield session
 
     @contextmanager
@@ -116,7 +131,7 @@ class Database:
         old one, as one deletes rows: foreign keys that are on would delete what refers to it, or refuse.
         """
         try:
-            with _noticing_that_it_is_away(), self._turn, self._change.begin() as session:
+            with _noticing_that_it_is_unusable(), self._turn, self._change.begin() as session:
                 yield session
                 if self.is_sqlite:
                     broken = session.execute(sa.text("PRAGMA foreign_key_check")).all()
@@ -127,7 +142,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A transaction that only reads."""
-        with _noticing_that_it_is_away(), self._read.begin() as session:
+        with _noticing_that_it_is_unusable(), self._read.begin() as session:
             yield session
 
     @property
@@ -141,15 +156,24 @@ class Database:
 
 
 @contextmanager
-def _noticing_that_it_is_away() -> Iterator[None]:
+def _noticing_that_it_is_unusable() -> Iterator[None]:
     try:
         yield
     except sa.exc.TimeoutError as error:
         raise DatabaseAway(f"no connection was free for {_POOL_SECONDS:g} s") from error
     except sa.exc.DBAPIError as error:
-        if not _says_that_it_is_away(error):
-            raise
-        raise DatabaseAway(" ".join(str(error.orig).split())) from error
+        said = " ".join(str(error.orig).split())
+        if _says_that_it_is_full(error):
+            raise DatabaseFull(said) from error
+        if _says_that_it_is_away(error):
+            raise DatabaseAway(said) from error
+        raise
+
+
+def _says_that_it_is_full(error: sa.exc.DBAPIError) -> bool:
+    if isinstance(error.orig, sqlite3.Error):
+        return getattr(error.orig, "sqlite_errorcode", None) in _SQLITE_FULL
+    return getattr(error.orig, "sqlstate", None) == _POSTGRESQL_FULL
 
 
 def _says_that_it_is_away(error: sa.exc.DBAPIError) -> bool:

@@ -1,6 +1,6 @@
 """The edge of every server: who may not come in is turned away, a refusal becomes its status, the unforeseen becomes
-INTERNAL with an incident id, a database that is away becomes UNAVAILABLE, and too many requests at once are turned away with
-a time to try again.
+INTERNAL with an incident id, a database that is away becomes UNAVAILABLE and one that is full RESOURCE_EXHAUSTED, and too
+many requests at once are turned away with a time to try again.
 
 Handlers are plain functions, run in the loop's thread pool so that they finish what they began when a client goes away,
 or coroutines (streams, and mutations that wait for a saga) that hold no thread.
@@ -20,8 +20,8 @@ from grpc_status import rpc_status
 from svckit.auth.door import Door, let_in
 from svckit.auth.roles import Role
 from svckit.caller import begin_request_of
-from svckit.database import DatabaseAway
-from svckit.errors import DatabaseUnavailable, Overloaded, Refusal
+from svckit.database import DatabaseAway, DatabaseFull
+from svckit.errors import DatabaseHasNoRoom, DatabaseUnavailable, Overloaded, Refusal
 
 _log = structlog.get_logger()
 
@@ -152,6 +152,9 @@ def _refusal_for(error: Exception) -> Refusal:
     if isinstance(error, DatabaseAway):
         _log.warning("the database is away", error=str(error))
         return DatabaseUnavailable()
+    if isinstance(error, DatabaseFull):
+        _log.error("the database is full", error=str(error))
+        return DatabaseHasNoRoom()
     incident_id = str(uuid.uuid4())
     _log.error("unforeseen error", incident_id=incident_id, exc_info=error)
     return InternalError(incident_id)

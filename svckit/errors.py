@@ -14,6 +14,7 @@ Refusal
 ├── Overloaded            RESOURCE_EXHAUSTED   with RetryInfo
 ├── DependencyUnavailable UNAVAILABLE
 ├── DatabaseUnavailable   UNAVAILABLE          said by the edge only: inside, it is no definite no
+├── DatabaseHasNoRoom     RESOURCE_EXHAUSTED   the same, with RetryInfo
 └── what each service adds in its own errors.py
 
 A refusal says which, why, and everything that stands in the way: that is why it carries lists. It travels: a
@@ -319,3 +320,17 @@ class DatabaseUnavailable(Refusal):
 
     def __init__(self) -> None:
         super().__init__("the service's database does not answer; try again with the same request_id")
+
+
+class DatabaseHasNoRoom(Refusal):
+    """With a time to try again: what can be mended elsewhere is no definite no, to a client as little as to a saga."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    reason = "DATABASE_FULL"
+    RETRY_AFTER_SECONDS: ClassVar[float] = 5.0
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the service's database has no room; try again with the same request_id when there is some",
+            retry_after_seconds=self.RETRY_AFTER_SECONDS,
+        )

@@ -5,11 +5,29 @@ Libraries log through the standard library; their lines have the same form.
 
 import logging
 import sys
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, TextIO, cast
 
 import structlog
 
 from svckit.caller import caller_if_any
+
+
+class _Lossy:
+    """Where lines go that may be lost: a full disk under the log, or nobody at the other end of it, must not fail the
+    request that had something to say. Lines of libraries are lost in the same way by the standard library.
+    """
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            self._file.write(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._file.flush()
 
 
 def configure_logging(*, service: str, level: str, form: Literal["console", "json"]) -> None:
@@ -35,7 +53,7 @@ def configure_logging(*, service: str, level: str, form: Literal["console", "jso
     structlog.configure(
         processors=[*lines, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=cast("TextIO", _Lossy(sys.stderr))),
         cache_logger_on_first_use=True,
     )
     of_libraries = logging.StreamHandler(sys.stderr)

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import structlog
 
-from svckit.database import DatabaseAway
+from svckit.database import DatabaseUnusable
 from svckit.errors import Refusal
 from svckit.saga.notices import wait
 
@@ -33,8 +33,8 @@ async def repeat(task: Recurring, stop: asyncio.Event) -> None:
     while not stop.is_set():
         try:
             await asyncio.to_thread(task.work)
-        except DatabaseAway as away:
-            _log.warning("a round failed: the database is away", task=task.name, error=str(away))
+        except DatabaseUnusable as why:
+            _log.warning("a round failed: the database is away, or full", task=task.name, error=str(why))
         except Exception:  # noqa: BLE001 - the next round tries again
             _log.exception("a round failed; the next one tries again", task=task.name)
         await wait(stop, task.pause_seconds)
@@ -47,7 +47,7 @@ def each_alone(items: Iterable[Item], work: Callable[[Item], object]) -> None:
             work(item)
         except Refusal as refusal:
             _log.info("not now", reason=refusal.reason, refusal=refusal.message)
-        except DatabaseAway:
+        except DatabaseUnusable:
             raise  # from the others too
         except Exception:  # noqa: BLE001 - as said
             _log.exception("one of a round failed; the next round tries it again")

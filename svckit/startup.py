@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from pydantic import ValidationError
 
-from svckit.database import DatabaseAway
+from svckit.database import DatabaseAway, DatabaseFull
 
 
 class CannotStart(Exception):
@@ -22,6 +22,8 @@ def run_main(service: str, main: Callable[[], None]) -> None:
         sys.exit(f"{service}: {error}")
     except DatabaseAway as error:
         sys.exit(f"{service}: the database does not answer: {error}")
+    except DatabaseFull as error:
+        sys.exit(f"{service}: the database has no room: {error}")
 
 
 def sentences(error: ValidationError) -> list[str]:

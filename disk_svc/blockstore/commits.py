@@ -4,9 +4,7 @@ A durable commit costs two waits for the disk however much is in it, so what arr
 together into the next. The order of the queue is the order of the changes; `cut` relies on it.
 """
 
-import errno
 import logging
-import os
 import threading
 import time
 from collections import deque
@@ -18,6 +16,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from disk_svc.blockstore.errors import OutOfSpace, Refused, StoreClosed, StoreError
+from disk_svc.blockstore.folder import says_full
 from disk_svc.blockstore.interface import Observer
 from disk_svc.blockstore.layout import Txn
 from disk_svc.blockstore.operations import Operations
@@ -133,12 +132,7 @@ class GroupCommit:
             change.future.set_exception(refusal)
 
     def _as_refusal(self, failure: Exception, size_bytes: int) -> Exception:
-        full = isinstance(failure, lmdb.MapFullError | lmdb.DiskError)
-        if isinstance(failure, lmdb.Error) and not full:
-            # A disk that fills up in the middle of a commit shows as a short write, which LMDB calls an I/O error.
-            disk = os.statvfs(self._env.path())
-            full = failure.code == errno.EIO and disk.f_bavail * disk.f_frsize < size_bytes + _BATCH_BYTES
-        if full:
+        if says_full(failure, self._env.path(), size_bytes + _BATCH_BYTES):
             return OutOfSpace(str(failure))
         if not isinstance(failure, StoreError):
             _log.error("a change to the block store failed", exc_info=failure)

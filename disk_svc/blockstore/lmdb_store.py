@@ -25,7 +25,7 @@ from disk_svc.blockstore.catalogue import Catalogue
 from disk_svc.blockstore.chunks import CHUNK_BYTES, split
 from disk_svc.blockstore.commits import GroupCommit
 from disk_svc.blockstore.errors import DataLoss, OutOfRange, StoreClosed, StoreError
-from disk_svc.blockstore.folder import locked
+from disk_svc.blockstore.folder import allocate_readers, locked, refusing_when_full
 from disk_svc.blockstore.garbage import GarbageQueue
 from disk_svc.blockstore.interface import (
     Cut,
@@ -57,6 +57,8 @@ from disk_svc.blockstore.versions import decode_version
 _log = logging.getLogger(__name__)
 
 _MAX_READERS = 1024
+_NEW_STORE_BYTES = 1024**2
+"""More than a store without volumes takes."""
 _PAGE_RECORDS = 500
 _SCAN_CHUNKS = 64 * 1024
 """How much of a map one call of allocated or changed walks: a gigabyte's worth."""
@@ -90,8 +92,10 @@ class LmdbBlockStore:
         self._idle = threading.Condition()
         self._garbage = threading.Event()
         self._garbage.set()  # a queue may be left from the last time
-        with ExitStack() as opened:
+        no_room = f"no room to open the block store in {folder}"
+        with ExitStack() as opened, refusing_when_full(self._folder, _NEW_STORE_BYTES, no_room):
             opened.enter_context(locked(self._folder))
+            allocate_readers(self._folder, _MAX_READERS)
             self._env = lmdb.open(
                 str(self._folder),
                 map_size=map_size_bytes,

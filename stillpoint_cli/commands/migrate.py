@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from stillpoint_cli.addresses import Service
 from stillpoint_cli.commands import make_app
 from stillpoint_cli.errors import Failure
-from svckit.database import Database, DatabaseAway
+from svckit.database import Database, DatabaseAway, DatabaseFull
 from svckit.migrations import Schema
 from svckit.startup import CannotStart, sentences
 
@@ -38,6 +38,8 @@ def migrate(
         raise Failure(str(error)) from error
     except DatabaseAway as error:
         raise Failure(f"the database does not answer: {error}") from error
+    except DatabaseFull as error:
+        raise Failure(f"the database has no room: {error}") from error
     except ValidationError as error:
         raise Failure("\n".join(sentences(error))) from error
     database.dispose()

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 from svckit.caller import Caller
 from svckit.calls import Unanswered
 from svckit.clock import utc_now
-from svckit.database import Database, DatabaseAway
+from svckit.database import Database, DatabaseAway, DatabaseFull, DatabaseUnusable
 from svckit.errors import DependencyUnavailable, OperationAbandoned, OperationEnded, Refusal
 from svckit.saga import journal, requests
 from svckit.saga.definition import More, Run, SagaDefinition
@@ -174,8 +174,8 @@ class SagaEngine:
                 # First what is held: after a pause of the whole process it would else be taken from its own worker.
                 self._renew_claims()
                 pause = self._take_over_due()
-            except DatabaseAway as away:
-                _log.warning("saga lookout: the database is away", error=str(away))
+            except DatabaseUnusable as why:
+                _log.warning("saga lookout: the database is away, or full", error=str(why))
                 pause = _LOOK_AROUND_SECONDS
             except Exception:  # noqa: BLE001 - whatever is due stays due
                 _log.exception("saga lookout failed")
@@ -233,8 +233,8 @@ class SagaEngine:
                     self._hand_over(saga)
             except journal.Fenced:
                 _log.info("saga taken over by another worker")
-            except DatabaseAway as away:
-                _log.warning("saga interrupted: the database is away", error=str(away))
+            except DatabaseUnusable as why:
+                _log.warning("saga interrupted: the database is away, or full", error=str(why))
             except Exception:  # noqa: BLE001 - the row was not written, so it is still right: the claim runs out, the step is tried again
                 _log.exception("saga interrupted")
             finally:
@@ -549,6 +549,8 @@ def _told(error: Exception) -> str:
         return str(error)
     if isinstance(error, DatabaseAway):
         return "the service's own database did not answer"
+    if isinstance(error, DatabaseFull):
+        return "the service's own database had no room"
     incident_id = str(uuid.uuid4())
     _log.error("unforeseen error in a saga", incident_id=incident_id, exc_info=error)
     return f"internal error; the service's log has it as incident {incident_id}"

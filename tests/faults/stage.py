@@ -77,6 +77,8 @@ class _Deployment(LocalDeployment):
         region: str,
         peers: Mapping[Service, Mapping[str, str]],
         database_urls: DatabaseUrls,
+        *,
+        store: Path,
         **settings: str,
     ) -> None:
         super().__init__(
@@ -85,7 +87,10 @@ class _Deployment(LocalDeployment):
             free_ports=True,
             environment={f"STILLPOINT_{name.upper()}": value for name, value in settings.items()},
             service_environment={
-                service: {"STILLPOINT_PEERS": json.dumps(peers.get(service, {}))}
+                service: {
+                    "STILLPOINT_PEERS": json.dumps(peers.get(service, {})),
+                    "STILLPOINT_STORE_PATH": str(store),
+                }
                 | ({"STILLPOINT_DATABASE_URL": database_urls[service]} if database_urls else {})
                 for service in Service
             },
@@ -104,7 +109,8 @@ class _Deployment(LocalDeployment):
 
 class Stage:
     """One deployment. `deadline_seconds` is what an operation has, from its request to its point of no return; `peers` are
-    the same service of other regions, by service and region.
+    the same service of other regions, by service and region; `store` is the block store's folder, where that is not in the
+    deployment's own.
     """
 
     def __init__(
@@ -115,12 +121,14 @@ class Stage:
         region: str = DEFAULT_REGION,
         peers: Mapping[Service, Mapping[str, str]] | None = None,
         database_urls: DatabaseUrls | None = None,
+        store: Path | None = None,
     ) -> None:
         self.deadline_seconds = deadline_seconds
         self.in_order = True
         """No test has left it in a state that nobody has looked at."""
         folder.mkdir(parents=True)
-        self._folder = folder
+        self.store = store or folder / "var" / "store"
+        """The block store's folder."""
         self._clock = folder / "clock"
         self.gates = Gates()
         self.director = Director(folder, self.gates)
@@ -135,6 +143,7 @@ class Stage:
             region,
             peers or {},
             database_urls or {},
+            store=self.store,
             deadline_seconds=str(deadline_seconds),
             saga_lease_seconds=str(SAGA_LEASE_SECONDS),
             saga_workers="32",
@@ -187,11 +196,6 @@ class Stage:
             disk_internal=self._internal[Service.DISK],
             snapshot=self._channels[Service.SNAPSHOT],
         )
-
-    @property
-    def store(self) -> Path:
-        """The block store's folder."""
-        return self._folder / "var" / "store"
 
     # Deaths
 

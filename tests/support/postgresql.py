@@ -43,11 +43,11 @@ class PostgresqlServer:
         """For SQLAlchemy."""
         return self._root.set(database=database).render_as_string(hide_password=False)
 
-    def make_database(self) -> str:
+    def make_database(self, tablespace: str = "pg_default") -> str:
         """The URL of a new one."""
         name = f"own_{secrets.token_hex(8)}"
         with self.connect() as administration:
-            administration.execute(f"CREATE DATABASE {name}".encode())
+            administration.execute(f"CREATE DATABASE {name} TABLESPACE {tablespace}".encode())
         return self.url(name)
 
     def connect(self) -> "psycopg.Connection[Any]":
@@ -76,6 +76,13 @@ class WheelServer(PostgresqlServer):
                 administration.execute(f"ALTER SYSTEM SET {name} = '{value}'".encode())
         self.stop()
         self.start()
+
+    def make_tablespace(self, name: str, folder: Path) -> None:
+        """In this folder, which is given to the server's user."""
+        if self._process.system_user:
+            shutil.chown(folder, self._process.system_user)
+        with self.connect() as administration:
+            administration.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'".encode())
 
     def stop(self) -> None:
         """At once: the package's own way takes three seconds, and nothing here is worth a checkpoint."""

@@ -27,7 +27,7 @@ from stillpoint.operation.v1.operation_service_pb2 import (
 )
 from stillpoint.operation.v1.operation_service_pb2_grpc import OperationServiceServicer, OperationServiceStub
 from svckit.calls import Unanswered, call
-from svckit.database import DatabaseAway
+from svckit.database import DatabaseAway, DatabaseFull
 from svckit.errors import OperationNotFound, Overloaded, Refusal
 from svckit.operations import registrations
 from svckit.server import Registration
@@ -49,6 +49,8 @@ class _Troubled(OperationServiceServicer):
             raise OperationNotFound("missing")
         elif request.operation_id == "away":
             raise DatabaseAway("connection to 10.0.0.7 failed")
+        elif request.operation_id == "full":
+            raise DatabaseFull("could not extend file on 10.0.0.7")
         elif request.operation_id == "broken":
             raise ValueError("password=hunter2")
         thread = threading.current_thread().name
@@ -139,20 +141,27 @@ def test_a_refusal_reaches_the_caller_whole_from_a_call_and_from_a_stream(stub: 
     assert caught.value.reason == "OPERATION_NOT_FOUND"
 
 
-def test_a_database_that_is_away_is_unavailable_and_not_known_and_its_address_stays_in_the_log(
-    stub: OperationServiceStub,
+@pytest.mark.parametrize(
+    ("how", "code", "reason"),
+    [
+        ("away", grpc.StatusCode.UNAVAILABLE, "DATABASE_UNAVAILABLE"),
+        ("full", grpc.StatusCode.RESOURCE_EXHAUSTED, "DATABASE_FULL"),
+    ],
+)
+def test_a_database_that_is_away_or_full_has_a_reason_and_is_not_known_and_its_address_stays_in_the_log(
+    stub: OperationServiceStub, how: str, code: grpc.StatusCode, reason: str
 ):
-    away = GetOperationRequest(operation_id="away")
+    request = GetOperationRequest(operation_id=how)
     with pytest.raises(grpc.RpcError) as caught:
-        stub.GetOperation(away)
+        stub.GetOperation(request)
     status = rpc_status.from_call(caught.value)  # type: ignore[arg-type] # as above
     assert status is not None
     refusal = Refusal.from_status(status)
     assert refusal is not None
-    assert (refusal.code.name, refusal.reason) == ("UNAVAILABLE", "DATABASE_UNAVAILABLE")
+    assert (refusal.code, refusal.reason) == (code, reason)
     assert "10.0.0.7" not in str(caught.value) + str(status)
-    with pytest.raises(Unanswered, match="UNAVAILABLE"):
-        call(stub.GetOperation, away, timeout_seconds=15)
+    with pytest.raises(Unanswered, match=code.name):
+        call(stub.GetOperation, request, timeout_seconds=15)
 
 
 def test_plain_handlers_run_in_the_servers_own_threads(stub: OperationServiceStub):
