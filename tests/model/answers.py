@@ -77,7 +77,8 @@ class Refused(Exception):
         with refused(self.code, self.reason, self.domain) as said:
             raise error
         told = (sorted(said.violations), sorted(said.quotas), sorted(set(said.fields)))
-        assert told == (self.violations, self.full, self.fields)
+        expected = (self.violations, self.full, self.fields)
+        assert told == expected, f"the product named {told}\nby the rules: {expected}"
 
 
 def plain(shown: Any) -> Any:

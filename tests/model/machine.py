@@ -339,7 +339,10 @@ def _agree(model: Rules, request: Message, answer: Answer) -> None:
     except Refused as refusal:
         if not refused:
             raise AssertionError(f"the product accepted; by the rules: {refusal}") from None
-        refusal.is_what(answer)
+        try:
+            refusal.is_what(answer)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nby the rules: {refusal}") from None
         return
     assert not refused, f"the product refused, and the rules do not: {answer.code()}: {answer.details()}"
     shown = plain(answer)

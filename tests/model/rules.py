@@ -23,7 +23,7 @@ from stillpoint.snapshot.v1 import instance_snapshot_service_pb2 as wholes
 from stillpoint.snapshot.v1.instance_snapshot_pb2 import InstanceSnapshot, Member
 from tests.contract.cloud import ACCOUNT
 from tests.model.answers import SOME_OPERATION, SOME_TIME, Bar, Refused
-from tests.model.things import DATA_DEVICES, OURS, REGION, STOPPED, Things, bars_on_state
+from tests.model.things import DATA_DEVICES, OURS, REGION, STOPPED, Things
 
 CHANGEABLE = ("name", "description", "labels", "expire_time")
 
@@ -89,20 +89,20 @@ class Rules(Things):
 
     def StartInstance(self, asked: Any, _shown: Any) -> Any:
         instance = self.instance(asked.instance_id)
-        Refused.by_any(bars_on_state(instance, STOPPED))
+        Refused.by_any(self.bars_on_instance(instance.id, STOPPED))
         instance.state = Instance.STATE_RUNNING
         return instances.StartInstanceResponse(instance=instance)
 
     def StopInstance(self, asked: Any, _shown: Any) -> Any:
         instance = self.instance(asked.instance_id)
-        Refused.by_any(bars_on_state(instance, [Instance.STATE_RUNNING]))
+        Refused.by_any(self.bars_on_instance(instance.id, [Instance.STATE_RUNNING]))
         instance.state = Instance.STATE_STOPPED_NO_CHARGE if asked.no_charge else Instance.STATE_STOPPED
         return instances.StopInstanceResponse(instance=instance)
 
     def DeleteInstance(self, asked: Any, _shown: Any) -> Any:
         """With its system disk. Data disks are detached; snapshots stay, and stay listed."""
         instance = self.instance(asked.instance_id)
-        Refused.by_any(bars_on_state(instance, STOPPED))
+        Refused.by_any(self.bars_on_instance(instance.id, STOPPED))
         del self.instances[instance.id], self.disks[instance.system_disk_id]
         del self.bytes[instance.system_disk_id]
         detached = [disk.id for disk in self.disks_on(instance.id)]
@@ -132,7 +132,7 @@ class Rules(Things):
     def RollbackDiskOnInstance(self, asked: Any, _shown: Any) -> Any:
         instance = self.instance(asked.instance_id)
         bars = [
-            *bars_on_state(instance, STOPPED),
+            *self.bars_on_instance(instance.id, STOPPED),
             *self.bars_on_going_back(asked.disk_id, asked.snapshot_id, on=[instance.id]),
         ]
         Refused.by_any(bars, asked="compute")
@@ -226,11 +226,11 @@ class Rules(Things):
         if asked.disk_id:
             named = self.disk(asked.disk_id)
             Refused.by_any([] if named.instance_id else [Bar.on(named, "DISK_STATE")])
-        instance = self.instance(
-            self.disks[asked.disk_id].instance_id if asked.disk_id else asked.instance_id
-        )
-        its_disks = self.disks_on(instance.id)
-        Refused.by_any([*self.bars_on_standing(), *self.bars_on_slots(its_disks)], asked="snapshot")
+        instance_id = self.disks[asked.disk_id].instance_id if asked.disk_id else asked.instance_id
+        its_disks = self.disks_on(instance_id)
+        bars = [*self.bars_on_standing(), *self.bars_on_instance(instance_id), *self.bars_on_slots(its_disks)]
+        Refused.by_any(bars, asked="snapshot")
+        instance = self.instances[instance_id]
         whole = InstanceSnapshot(
             id=shown.instance_snapshot.id,
             name=asked.name or _named_after(instance.name, shown.instance_snapshot.name),
@@ -272,13 +272,7 @@ class Rules(Things):
         if set(asked.disk_ids) - {member.disk_id for member in whole.members}:
             raise Refused.malformed("disk_ids")
         going = [member for member in whole.members if not asked.disk_ids or member.disk_id in asked.disk_ids]
-        instance = self.instances.get(whole.instance_id)
-        bars = self.bars_on_standing()
-        bars += (
-            bars_on_state(instance, STOPPED)
-            if instance
-            else [Bar("INSTANCE_NOT_FOUND", f"instance/{whole.instance_id}")]
-        )
+        bars = [*self.bars_on_standing(), *self.bars_on_instance(whole.instance_id, STOPPED)]
         for member in going:
             bars += self.bars_on_going_back(member.disk_id, member.snapshot_id, on=["", whole.instance_id])
         Refused.by_any(bars, asked="snapshot")

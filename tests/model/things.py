@@ -68,6 +68,13 @@ class Things:
     def bars_on_standing(self) -> list[Bar]:
         return [Bar("ACCOUNT_IN_DEBT", f"account/{ACCOUNT}")] if self.in_debt else []
 
+    def bars_on_instance(self, instance_id: str, allowed: Sequence[int] = ()) -> list[Bar]:
+        """That it is gone, or not in one of the allowed states, if it must be in some."""
+        instance = self.instances.get(instance_id)
+        if instance is None:
+            return [Bar("INSTANCE_NOT_FOUND", f"instance/{instance_id}")]
+        return [Bar.on(instance, "INSTANCE_STATE")] if allowed and instance.state not in allowed else []
+
     def bars_on_slots(self, of: Sequence[Disk]) -> list[Bar]:
         return [
             Bar.on(disk, "SNAPSHOT_QUOTA_EXCEEDED") for disk in of if disk.manual_snapshots.used >= self.slots
@@ -134,7 +141,3 @@ def _found(among: dict[str, Thing], wanted: str, reason: str, subject: str) -> T
     if wanted not in among:
         raise Refused(Bar(reason, subject and subject + wanted))
     return among[wanted]
-
-
-def bars_on_state(instance: Instance, allowed: Sequence[int]) -> list[Bar]:
-    return [] if instance.state in allowed else [Bar.on(instance, "INSTANCE_STATE")]
