@@ -196,7 +196,11 @@ class ComputeService:
         refusals: list[Refusal] = []
         if requires_good_standing and repository.standing_of(session, account_id) == Standing.IN_DEBT:
             refusals.append(AccountInDebt(account_id))
-        instance = self.get_instance(session, instance_id, account_id)
+        try:
+            instance = self.get_instance(session, instance_id, account_id)
+        except InstanceNotFound as gone:
+            refuse_all([*refusals, gone], DOMAIN)
+            raise
         refuse_all([*refusals, *_obstacles(instance, allowed)], DOMAIN)
         return instance
 

@@ -41,8 +41,8 @@ def lease_instance(
     try:
         instance_name = instances.lease_for_snapshot(run, validate_only=validate_only)
     except Refusal as refusal:
-        if refusal.reason == "INSTANCE_NOT_FOUND":
-            raise
+        if any(violation.type == "INSTANCE_NOT_FOUND" for violation in refusal.preconditions):
+            raise  # nothing is on it
         refuse_with_disks(refusal, disks.check_point, run, domain=DOMAIN)
         raise
     stamp = utc_now().strftime("%Y%m%dT%H%M%SZ")

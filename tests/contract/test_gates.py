@@ -243,6 +243,22 @@ class TestEverythingThatBarsAtOnce:
         now = troubled.instance_snapshot(whole.id)
         assert (now.state, now.operation_id, now.members) == (State.STATE_AVAILABLE, "", whole.members)
 
+    @pytest.mark.parametrize("validate_only", [False, True])
+    def test_a_debt_is_named_also_when_the_instance_is_gone(self, cloud: Cloud, validate_only: bool):
+        machine = cloud.an_instance(stopped=True)
+        whole = cloud.an_instance_snapshot(machine.id)
+        cloud.delete_instance(machine.id)
+        gone = [("ACCOUNT_IN_DEBT", f"account/{ACCOUNT}"), ("INSTANCE_NOT_FOUND", f"instance/{machine.id}")]
+        with cloud.account_in_debt():
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", SNAPSHOT) as refusal:
+                roll_back_whole(cloud, whole.id, validate_only=validate_only)
+            assert sorted(refusal.violations) == sorted(
+                [*gone, ("DISK_NOT_FOUND", f"disk/{machine.system_disk_id}")]
+            )
+            with refused("FAILED_PRECONDITION", "PRECONDITIONS", COMPUTE) as refusal:
+                create_whole(cloud, machine.id, validate_only=validate_only)
+            assert sorted(refusal.violations) == gone
+
     def test_an_instance_that_is_being_deleted_is_neither_snapshotted_nor_rolled_back(
         self, troubled: TroubledCloud
     ):
