@@ -10,7 +10,30 @@ import grpc
 
 from svckit.telemetry import traces
 
+KEEPALIVE_SECONDS = 5.0
+"""A side that has heard nothing for so long asks, and after as long again without an answer gives the connection up.
+
+A machine that loses its power or a firewall that forgets a connection closes nothing: to the kernel it is open for a quarter
+of an hour, and health, which is watched over that very connection, stays what it was last. Every call until then would wait
+out its time on it: a saga whose steps have 10 s and that has 30 s in all needs to be off it in 10.
+"""
+
+PERMITTING_KEEPALIVE: list[tuple[str, Any]] = [
+    # A server takes more than a ping in five minutes for an attack, and hangs up on who sends them.
+    ("grpc.http2.min_ping_interval_without_data_ms", round(KEEPALIVE_SECONDS * 1000 / 2)),
+    ("grpc.keepalive_permit_without_calls", 1),
+]
+"""For servers."""
+
 _OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.keepalive_time_ms", round(KEEPALIVE_SECONDS * 1000)),
+    ("grpc.keepalive_timeout_ms", round(KEEPALIVE_SECONDS * 1000)),
+    # gRPC 1.85 gives an answer to a ping this long, a minute by itself, and does not look at the line above for it.
+    ("grpc.http2.ping_timeout_ms", round(KEEPALIVE_SECONDS * 1000)),
+    # Also when nothing is called: what waits for the next call should be known to be dead by then. And for ever: gRPC stops
+    # after two pings with nothing else in between.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
     # One that comes back within a second when the other side does: gRPC's own pause grows to two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),

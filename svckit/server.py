@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from svckit.auth.door import CertificateDoor, Door, OpenDoor, TokenDoor
 from svckit.auth.roles import needed_roles
 from svckit.auth.tokens import TokenKeys, Tokens
+from svckit.channels import PERMITTING_KEEPALIVE
 from svckit.edge import Edge, OpenStreams
 from svckit.recurring import Recurring, repeat
 from svckit.saga import SagaEngine
@@ -38,6 +39,7 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second process on the same port must fail, not share it
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
+    *PERMITTING_KEEPALIVE,
 ]
 
 _log = structlog.get_logger()

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from svckit.channels import open_channel
+from svckit.channels import PERMITTING_KEEPALIVE, open_channel
 from tests.faults.gates import Gates
 
 _LONGEST_CALL_SECONDS = 60.0
@@ -29,8 +29,9 @@ class Proxy(grpc.GenericRpcHandler):
         self.messages_to_damage = 0
         """So many messages of streams from now on arrive with their last byte flipped."""
         self._channel: grpc.Channel | None = None
-        self._server = grpc.server(ThreadPoolExecutor(64), handlers=[self])
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
+        self._server = grpc.server(ThreadPoolExecutor(64), handlers=[self], options=PERMITTING_KEEPALIVE)
+        self.host_and_port = ("127.0.0.1", self._server.add_insecure_port("127.0.0.1:0"))
+        self.address = "{}:{}".format(*self.host_and_port)
         self._server.start()
 
     def connect(self, address: str) -> None:

@@ -46,6 +46,7 @@ from tests.faults.director import Director
 from tests.faults.gates import Gate, Gates
 from tests.faults.proxy import Proxy
 from tests.support.movable_clock import put_clock
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.waiting import eventually
 
 DISK_BYTES = 1 << 20
@@ -73,7 +74,7 @@ class _Deployment(LocalDeployment):
     def __init__(
         self,
         folder: Path,
-        proxies: Mapping[tuple[Service, Service], Proxy],
+        wires: Mapping[tuple[Service, Service], TcpProxy],
         region: str,
         peers: Mapping[Service, Mapping[str, str]],
         database_urls: DatabaseUrls,
@@ -96,12 +97,12 @@ class _Deployment(LocalDeployment):
             },
             modules={service: f"tests.faults.{service.module}_on_stage" for service in Service},
         )
-        self._proxies = proxies
+        self._wires = wires
 
     def _settings(self, service: Service) -> dict[str, str]:
         through = {
-            f"STILLPOINT_{callee.name}_ADDRESS": proxy.address
-            for (caller, callee), proxy in self._proxies.items()
+            f"STILLPOINT_{callee.name}_ADDRESS": wire.address
+            for (caller, callee), wire in self._wires.items()
             if caller is service
         }
         return super()._settings(service) | through
@@ -137,9 +138,11 @@ class Stage:
             (Service.SNAPSHOT, Service.COMPUTE): Proxy(self.gates),
             (Service.SNAPSHOT, Service.DISK): Proxy(self.gates),
         }
+        self.wires = {each: TcpProxy(proxy.host_and_port) for each, proxy in self._proxies.items()}
+        """By who calls whom: what a caller's connection to the proxy goes through."""
         self._deployment = _Deployment(
             folder / "var",
-            self._proxies,
+            self.wires,
             region,
             peers or {},
             database_urls or {},
@@ -176,6 +179,8 @@ class Stage:
         for channel in (*self._channels.values(), *self._internal.values()):
             channel.close()
         self._deployment.stop()
+        for wire in self.wires.values():
+            wire.stop()
         for proxy in self._proxies.values():
             proxy.stop()
         self.director.stop()
@@ -185,6 +190,10 @@ class Stage:
 
     def internal_address(self, service: Service) -> str:
         return self._deployment.addresses.of(service).internal
+
+    def channel(self, service: Service) -> grpc.Channel:
+        """To its public port."""
+        return self._channels[service]
 
     @property
     def channels(self) -> Channels:

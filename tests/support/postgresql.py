@@ -68,6 +68,7 @@ class WheelServer(PostgresqlServer):
         self._pg_ctl = _commands.create_command_function("pg_ctl")
         self._folder = folder
         socket_folder = str(self._process.get_postmaster_info().socket_dir)
+        self.socket_path = f"{socket_folder}/.s.PGSQL.5432"
         super().__init__(
             sa.URL.create("postgresql+psycopg", username="postgres", query={"host": socket_folder})
         )
