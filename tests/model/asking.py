@@ -363,6 +363,8 @@ class Breakage:
 def break_one_field(request: Any, choose: Choices) -> Breakage:
     broken = type(request)()
     broken.CopyFrom(request)
+    if "instance_snapshot_ids" in broken.DESCRIPTOR.fields_by_name:
+        del broken.instance_snapshot_ids[1:]  # none is there twice
     inner, at = broken, ""
     for name in ("instance", "disk", "snapshot", "instance_snapshot"):
         if "update_mask" in broken.DESCRIPTOR.fields_by_name and name in broken.DESCRIPTOR.fields_by_name:

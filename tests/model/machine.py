@@ -40,6 +40,9 @@ BUSY = {
 }
 """What only another operation that is at work is a reason for."""
 
+ASKED_BETWEEN_LOOKS = 4
+"""What is wrong stays wrong, so that it need not be looked for each time."""
+
 NUMBERS = st.lists(st.integers(0, 59), min_size=12, max_size=12)
 WISHES = st.integers(0, len(CHANGES) - 1)
 
@@ -150,7 +153,6 @@ class Machine(RuleBasedStateMachine):
             Refused.malformed(broken.field).is_what(answer)
         except AssertionError as error:
             raise self.disagreement(str(error), answer, broken.field) from error
-        self.look_at_lists()
         self.tally.answered(broken.request, answer)
 
     # Several clients, and deaths
@@ -209,7 +211,7 @@ class Machine(RuleBasedStateMachine):
         answer = self.product.ask(request)
         self.history.asked(request, answer, "again, because there was no answer")
         self.agree(request, answer)
-        self.product.finish(answer)
+        self.product.finish(request, answer)
         if not_done and (differs := differences(_all_of(self.model), shown)):
             raise self.disagreement("it was neither done nor not done", f"{not_done}\n or\n{differs}", "")
         self.look_at_everything()
@@ -239,10 +241,9 @@ class Machine(RuleBasedStateMachine):
         answer = self.product.ask(request)
         self.history.asked(request, answer, how)
         self.agree(request, answer)
-        self.product.finish(answer)
-        if type(request).__name__.startswith(("Get", "Read")):
-            return answer
-        self.look_at_lists()
+        self.product.finish(request, answer)
+        if len(self.history) % ASKED_BETWEEN_LOOKS == 0:
+            self.look_at_lists()
         for object_id, content in self.model.bytes.items():
             if before.get(object_id) is not content:
                 self.look_at_bytes(object_id)

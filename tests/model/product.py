@@ -28,6 +28,17 @@ Answer = Any
 """A message, the bytes that were read, or the grpc.RpcError that a call ended with."""
 
 _METHODS = {method.request: method for method in METHODS}
+_GO_ON = {
+    f"{rpc}Request"
+    for rpc in (
+        "CreateDiskSnapshot",
+        "CreateInstanceSnapshot",
+        "RollbackInstanceSnapshot",
+        "DeleteInstanceSnapshot",
+        "BatchDeleteInstanceSnapshots",
+    )
+}
+"""What answers when its moment is fixed, or when it can only go forward."""
 _NO_ANSWER = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.CANCELLED,
@@ -94,8 +105,10 @@ class Product:
         while victim := self._local.dead():
             self._local.restart(victim)
 
-    def finish(self, answer: Answer) -> None:
-        """Wait for the operations that an answer names."""
+    def finish(self, request: Message, answer: Answer) -> None:
+        """Wait for the operations that an answer names, where they go on behind it."""
+        if type(request).__name__ not in _GO_ON:
+            return
         results = getattr(answer, "results", [answer])
         for operation_id in [getattr(result, "operation_id", "") for result in results]:
             if operation_id:

@@ -24,6 +24,9 @@ class History:
         self._nicknames: dict[str, str] = {}
         self._numbers: Counter[str] = Counter()
 
+    def __len__(self) -> int:
+        return len(self._lines)
+
     def add(self, line: str) -> None:
         self._lines.append(self.nicknamed(line))
 

@@ -34,26 +34,28 @@ def test_every_answer_every_state_and_every_byte_is_what_the_rules_say(
     tally = Tally(tell, steps)
     machine = type("Machine", (Machine,), {"product": product, "tally": tally})
     tell(f"model: seed {number}")
-    while tally.steps < steps:
-        left = steps - tally.steps
-        run_state_machine_as_test(
-            seed(number)(machine),
-            settings=settings(
-                max_examples=max(1, min(HISTORIES_AT_A_TIME, left // STEPS_IN_A_HISTORY)),
-                stateful_step_count=min(STEPS_IN_A_HISTORY, left),
-                deadline=None,
-                database=None,
-                derandomize=False,
-                print_blob=True,
-                report_multiple_bugs=False,
-                # A history is as long as it is: real processes are asked, some of which are killed and started again.
-                suppress_health_check=[HealthCheck.too_slow],
-                phases=[Phase.generate]
-                if __import__("os").environ.get("NOSHRINK")
-                else [Phase.generate, Phase.shrink],
-            ),
-        )
-        number += 1
-    tell(tally.told())
+    try:
+        while tally.steps < steps:
+            left = steps - tally.steps
+            run_state_machine_as_test(
+                seed(number)(machine),
+                settings=settings(
+                    max_examples=max(1, min(HISTORIES_AT_A_TIME, left // STEPS_IN_A_HISTORY)),
+                    stateful_step_count=min(STEPS_IN_A_HISTORY, left),
+                    deadline=None,
+                    database=None,
+                    derandomize=False,
+                    print_blob=True,
+                    report_multiple_bugs=False,
+                    # A history is as long as it is: real processes are asked, some of which are killed and started again.
+                    suppress_health_check=[HealthCheck.too_slow],
+                    phases=[Phase.generate]
+                    if __import__("os").environ.get("NOSHRINK")
+                    else [Phase.generate, Phase.shrink],
+                ),
+            )
+            number += 1
+    finally:
+        tell(tally.told())
     assert product.faults() == []
     assert observed.undocumented() == []
