@@ -23,6 +23,7 @@ from svckit.auth.roles import Role
 from svckit.caller import begin_request_of
 from svckit.database import DatabaseAway
 from svckit.errors import DatabaseUnavailable, InvalidRequest, Overloaded, Refusal
+from svckit.steps import must_be_well_formed
 
 _log = structlog.get_logger()
 
@@ -182,6 +183,8 @@ class Edge(grpc.aio.ServerInterceptor):
     def _must_be_message(self, method: str, request: Any) -> None:
         if isinstance(request, Unreadable):
             raise NoMessage
+        if self._needed[method] is Role.SERVICE:
+            must_be_well_formed(request)
 
 
 def _readable(handler: "grpc.RpcMethodHandler[Any, Any]", *coders: Any) -> "grpc.RpcMethodHandler[Any, Any]":
