@@ -7,6 +7,8 @@ from stillpoint.snapshot.v1 import import_service_pb2 as pb
 from stillpoint.snapshot.v1 import import_service_pb2_grpc
 from svckit.clock import from_timestamp
 from svckit.database import Database
+from svckit.steps import must_be_new, must_name_each_once
+from svckit.validation import Checks
 
 
 class ImportServicer(import_service_pb2_grpc.ImportServiceServicer):
@@ -17,7 +19,10 @@ class ImportServicer(import_service_pb2_grpc.ImportServiceServicer):
         self._database = database
 
     def BeginImport(self, request: pb.BeginImportRequest, context: Any) -> pb.BeginImportResponse:
-        with self._database.write() as session:
+        with Checks() as check:
+            check.resource_id("instance_snapshot_id", request.instance_snapshot_id)
+            must_name_each_once(check, "members", "snapshot_id", request.members)
+        with must_be_new("instance_snapshot_id"), self._database.write() as session:
             self._imports.begin(
                 session,
                 request.key,

@@ -1,6 +1,6 @@
-"""The edge of every server: who may not come in is turned away, a refusal becomes its status, the unforeseen becomes
-INTERNAL with an incident id, a database that is away becomes UNAVAILABLE and one that is full RESOURCE_EXHAUSTED, and too
-many requests at once are turned away with a time to try again.
+"""The edge of every server: who may not come in is turned away, and what is no message; a refusal becomes its status, the
+unforeseen becomes INTERNAL with an incident id, a database that is away becomes UNAVAILABLE and one that is full
+RESOURCE_EXHAUSTED, and too many requests at once are turned away with a time to try again.
 
 Handlers are plain functions, run in the loop's thread pool so that they finish what they began when a client goes away,
 or coroutines (streams, and mutations that wait for a saga) that hold no thread.
@@ -15,13 +15,15 @@ from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 from grpc_status import rpc_status
 
 from svckit.auth.door import Door, let_in
 from svckit.auth.roles import Role
 from svckit.caller import begin_request_of
 from svckit.database import DatabaseAway, DatabaseFull
-from svckit.errors import DatabaseHasNoRoom, DatabaseUnavailable, Overloaded, Refusal
+from svckit.errors import DatabaseHasNoRoom, DatabaseUnavailable, InvalidRequest, Overloaded, Refusal
+from svckit.steps import must_be_well_formed
 
 _log = structlog.get_logger()
 
@@ -37,6 +39,27 @@ class InternalError(Refusal):
             f"internal error; the service's log has it as incident {incident_id}",
             metadata={"incident_id": incident_id},
         )
+
+
+class Unreadable:
+    """Stands for bytes that are no message of the method's type. gRPC would answer UNKNOWN, with words of the parser, before
+    anybody here had seen them.
+    """
+
+
+def _reading(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def read(received: bytes) -> Any:
+        try:
+            return deserialize(received)
+        except DecodeError:
+            return Unreadable()
+
+    return read
+
+
+class NoMessage(InvalidRequest):
+    def __init__(self) -> None:
+        super().__init__("the request is no message of the type that this method takes")
 
 
 class StreamEnded(Exception):
@@ -93,9 +116,12 @@ class Edge(grpc.aio.ServerInterceptor):
     ) -> "grpc.RpcMethodHandler[Any, Any] | None":
         handler = await continuation(handler_call_details)
         method = handler_call_details.method
-        if handler is None or not method.startswith("/stillpoint."):
-            return handler  # unknown methods, health and reflection look after themselves
-        coders = (handler.request_deserializer, handler.response_serializer)
+        if handler is None:
+            return handler  # a method that nobody serves
+        deserialize: Any = handler.request_deserializer
+        coders = (_reading(deserialize), handler.response_serializer)
+        if not method.startswith("/stillpoint."):
+            return _readable(handler, *coders)  # health and reflection look after themselves
         if handler.response_streaming:
             wrap = (
                 grpc.stream_stream_rpc_method_handler
@@ -117,6 +143,7 @@ class Edge(grpc.aio.ServerInterceptor):
             structlog.contextvars.bind_contextvars(method=method)
             try:
                 begin_request_of(let_in(self._door, self._needed, method, context))
+                self._must_be_message(method, request)
                 if waits:
                     return await behaviour(request, context)
                 return await asyncio.to_thread(behaviour, request, context)
@@ -134,6 +161,10 @@ class Edge(grpc.aio.ServerInterceptor):
             structlog.contextvars.bind_contextvars(method=method)
             try:
                 begin_request_of(let_in(self._door, self._needed, method, context))
+                if isinstance(request, AsyncIterator):
+                    request = self._messages(method, request)
+                else:
+                    self._must_be_message(method, request)
                 async with aclosing(behaviour(request, context)) as messages:
                     while (message := await self._streams.next(messages)) is not None:
                         yield message
@@ -143,6 +174,45 @@ class Edge(grpc.aio.ServerInterceptor):
                 await _abort(context, _refusal_for(error))
 
         return guarded
+
+    async def _messages(self, method: str, requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        async for request in requests:
+            self._must_be_message(method, request)
+            yield request
+
+    def _must_be_message(self, method: str, request: Any) -> None:
+        if isinstance(request, Unreadable):
+            raise NoMessage
+        if self._needed[method] is Role.SERVICE:
+            must_be_well_formed(request)
+
+
+def _readable(handler: "grpc.RpcMethodHandler[Any, Any]", *coders: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+    """A library's servicer, which is handed nothing but messages. That of a stream of requests answers with one."""
+    if handler.request_streaming:
+        streams: Any = handler.stream_stream
+
+        async def readable(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            async for request in requests:
+                if isinstance(request, Unreadable):
+                    await _abort(context, NoMessage())
+                yield request
+
+        async def relayed(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+            async for response in streams(readable(requests, context), context):
+                yield response
+
+        return grpc.stream_stream_rpc_method_handler(relayed, *coders)
+    behaviour: Any = handler.unary_stream if handler.response_streaming else handler.unary_unary
+
+    async def guarded(request: Any, context: Any) -> Any:
+        if isinstance(request, Unreadable):
+            await _abort(context, NoMessage())
+        return await behaviour(request, context)
+
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(guarded, *coders)
+    return grpc.unary_unary_rpc_method_handler(guarded, *coders)
 
 
 def _refusal_for(error: Exception) -> Refusal:

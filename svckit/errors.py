@@ -24,6 +24,7 @@ again, and the saga keeps its bytes until the client asks.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate, takewhile
 from typing import ClassVar, Self
 
 import grpc
@@ -32,9 +33,11 @@ from google.rpc import error_details_pb2 as pb
 from google.rpc import status_pb2
 
 _SENTENCES_IN_MESSAGE = 8
-_MAX_MESSAGE_BYTES = 2_000
-_MAX_STATUS_BYTES = 5_000
+_MAX_TRAILER_BYTES = 7_500
 """A status travels in trailers, of which many clients take 8 KiB and no more."""
+_MAX_MESSAGE_BYTES = 2_000
+_SHORT_MESSAGE_BYTES = 500
+_ALL = None
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -102,26 +105,30 @@ class Refusal(Exception):
         return self
 
     def to_status(self) -> status_pb2.Status:
-        """The google.rpc.Status that a client sees. One that is too large loses the sentences on single violations; every
-        violation is still named.
+        """The google.rpc.Status that a client sees. One that is too large loses the sentences on single violations, and
+        most of its own; every violation is still named, unless there are more than a request has disks: then the first are.
         """
-        status = self._status(str)
-        return status if status.ByteSize() <= _MAX_STATUS_BYTES else self._status(lambda _sentence: "")
+        status = self._status(_MAX_MESSAGE_BYTES, str, _ALL)
+        for most in (_ALL, 64, 16, 4, 1):
+            if _trailer_bytes(status) <= _MAX_TRAILER_BYTES:
+                break
+            status = self._status(_SHORT_MESSAGE_BYTES, lambda _sentence: "", most)
+        return status
 
-    def _status(self, said: Callable[[str], str]) -> status_pb2.Status:
+    def _status(self, message_bytes: int, said: Callable[[str], str], most: int | None) -> status_pb2.Status:
         messages: list[Message] = [
             pb.ErrorInfo(reason=self.reason, domain=self.domain, metadata=self.metadata)
         ]
         if self.preconditions:
             blocked = pb.PreconditionFailure()
-            for violation in self.preconditions:
+            for violation in self.preconditions[:most]:
                 blocked.violations.add(
                     type=violation.type, subject=violation.subject, description=said(violation.description)
                 )
             messages.append(blocked)
         if self.quotas:
             full = pb.QuotaFailure()
-            for quota in self.quotas:
+            for quota in self.quotas[:most]:
                 full.violations.add(
                     subject=quota.subject,
                     description=said(quota.description),
@@ -131,14 +138,14 @@ class Refusal(Exception):
             messages.append(full)
         if self.fields:
             bad = pb.BadRequest()
-            for problem in self.fields:
+            for problem in self.fields[:most]:
                 bad.field_violations.add(field=problem.field, description=said(problem.description))
             messages.append(bad)
         if self.retry_after_seconds is not None:
             retry = pb.RetryInfo()
             retry.retry_delay.FromMilliseconds(round(self.retry_after_seconds * 1000))
             messages.append(retry)
-        status = status_pb2.Status(code=self.code.value[0], message=_short(self.message))
+        status = status_pb2.Status(code=self.code.value[0], message=_short(self.message, message_bytes))
         for message in messages:
             status.details.add().Pack(message, deterministic=True)
         return status
@@ -179,8 +186,20 @@ class Refusal(Exception):
         return refusal
 
 
-def _short(message: str) -> str:
-    return message.encode()[:_MAX_MESSAGE_BYTES].decode(errors="ignore")
+def _short(message: str, most: int) -> str:
+    """As much of it as takes no more bytes in a trailer."""
+    bytes_so_far = accumulate(_escaped_bytes(byte) for byte in message.encode())
+    kept = sum(1 for _ in takewhile(lambda so_far: so_far <= most, bytes_so_far))
+    return message.encode()[:kept].decode(errors="ignore")
+
+
+def _trailer_bytes(status: status_pb2.Status) -> int:
+    """Of its message, which gRPC sends escaped, and of all of it, which goes in base 64."""
+    return sum(map(_escaped_bytes, status.message.encode())) + status.ByteSize() * 4 // 3
+
+
+def _escaped_bytes(byte: int) -> int:
+    return 1 if 0x20 <= byte <= 0x7E and byte != ord("%") else 3
 
 
 def refuse_all(refusals: Sequence[Refusal], domain: str) -> None:

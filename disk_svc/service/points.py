@@ -108,6 +108,9 @@ class Points:
                 disk_ids=[snapshot.disk_id for snapshot in snapshots],
                 lock=False,
             )
+            for snapshot in snapshots:
+                if snapshot.disk_id not in cut_disks:
+                    raise DiskNotFound(snapshot.disk_id)  # to who repeats the step for another account
         cut_time = self.cut(key, snapshots)
         with self._realm.database.write() as session:
             if not hold_rows.mark_cut(session, key, cut_time):

@@ -10,6 +10,8 @@ from disk_svc.service.imports import Imports
 from disk_svc.servicers.write_streams import Threads, durable_lengths
 from stillpoint.disk.v1 import import_service_pb2 as pb
 from stillpoint.disk.v1 import import_service_pb2_grpc
+from svckit.steps import must_be_new, must_name_each_once
+from svckit.validation import Checks
 
 
 class ImportServicer(import_service_pb2_grpc.ImportServiceServicer):
@@ -20,9 +22,14 @@ class ImportServicer(import_service_pb2_grpc.ImportServiceServicer):
         self._threads = Threads("imports")
 
     def BeginImport(self, request: pb.BeginImportRequest, context: Any) -> pb.BeginImportResponse:
-        bases = self._imports.begin(
-            convert.delivery(request), [convert.incoming(snapshot) for snapshot in request.snapshots]
-        )
+        with Checks() as check:
+            must_name_each_once(check, "snapshots", "snapshot_id", request.snapshots)
+            for number, snapshot in enumerate(request.snapshots):
+                check.disk_size(f"snapshots[{number}].size_bytes", snapshot.size_bytes)
+        with must_be_new("snapshots"):
+            bases = self._imports.begin(
+                convert.delivery(request), [convert.incoming(snapshot) for snapshot in request.snapshots]
+            )
         return pb.BeginImportResponse(
             bases=[
                 pb.ImportBase(

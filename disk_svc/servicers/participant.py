@@ -14,12 +14,13 @@ from disk_svc.service.disks import Disks
 from disk_svc.service.points import Points
 from disk_svc.service.realm import Realm
 from disk_svc.service.reservations import Deletions, Rollbacks
+from stillpoint.disk.v1 import disk_pb2, participant_service_pb2_grpc
 from stillpoint.disk.v1 import participant_service_pb2 as pb
-from stillpoint.disk.v1 import participant_service_pb2_grpc
 from stillpoint.operation.v1 import operation_pb2
 from svckit import paging
 from svckit.clock import to_timestamp
 from svckit.operations import progress_of
+from svckit.steps import must_be_new, must_name_each_once
 from svckit.validation import Checks
 
 _DIFFERENCES_AT_ONCE = 100
@@ -52,13 +53,23 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
     def CreateInstanceDisks(
         self, request: pb.CreateInstanceDisksRequest, context: Any
     ) -> pb.CreateInstanceDisksResponse:
-        self._disks.create_for_instance(
-            request.key,
-            request.operation_id,
-            request.account_id,
-            request.instance_id,
-            [convert.instance_disk(disk) for disk in request.disks],
-        )
+        with Checks() as check:
+            check.resource_id("instance_id", request.instance_id)
+            must_name_each_once(check, "disks", "disk_id", request.disks)
+            for number, disk in enumerate(request.disks):
+                at = f"disks[{number}]"
+                check.enum_value(f"{at}.role", disk.role, disk_pb2.Disk.Role.values(), required=True)
+                check.disk_size(
+                    f"{at}.size_bytes", disk.size_bytes, may_be_zero=bool(disk.source_snapshot_id)
+                )
+        with must_be_new("disks"):
+            self._disks.create_for_instance(
+                request.key,
+                request.operation_id,
+                request.account_id,
+                request.instance_id,
+                [convert.instance_disk(disk) for disk in request.disks],
+            )
         return pb.CreateInstanceDisksResponse()
 
     def WithdrawInstanceDisks(
@@ -140,6 +151,8 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
     # Rollback
 
     def ReserveRollback(self, request: pb.ReserveRollbackRequest, context: Any) -> pb.ReserveRollbackResponse:
+        with Checks() as check:
+            must_name_each_once(check, "targets", "disk_id", request.targets)
         targets = [Restore(target.disk_id, target.snapshot_id) for target in request.targets]
         if request.validate_only:
             untouched = self._rollbacks.check(
@@ -194,6 +207,9 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
     # Copies to another region
 
     def StartCopy(self, request: pb.StartCopyRequest, context: Any) -> pb.StartCopyResponse:
+        with Checks() as check:
+            must_name_each_once(check, "members", "snapshot_id", request.members)
+            must_name_each_once(check, "members", "copy_snapshot_id", request.members)
         operation_id = self._copies.start(
             request.key,
             request.operation_id,

@@ -458,8 +458,7 @@ class SagaEngine:
         due_at = utc_now() + timedelta(seconds=pause)
         if not saga.past_pivot and saga.state == SagaState.RUNNING and saga.deadline is not None:
             due_at = min(due_at, max(saga.deadline, utc_now()))
-        told = _told(error)
-        _log.warning("saga step will be tried again", step=saga.step, attempts=saga.attempts + 1, error=told)
+        incident_id, told = _told(error)
         self._write(
             saga,
             {
@@ -469,6 +468,10 @@ class SagaEngine:
                 "owner": "",
             },
         )
+        # Once it is written: of who was fenced meanwhile it is no fault that the rows are not what its step had left.
+        if incident_id:
+            _log.error("unforeseen error in a saga", incident_id=incident_id, exc_info=error)
+        _log.warning("saga step will be tried again", step=saga.step, attempts=saga.attempts, error=told)
         return False
 
     def _hand_over(self, saga: Saga) -> None:
@@ -543,14 +546,15 @@ def _at_rest(state: SagaState) -> dict[str, Any]:
     return {"state": state, "due_at": None, "owner": "", "end_time": utc_now()}
 
 
-def _told(error: Exception) -> str:
-    """What whoever asks for the saga may read. The text of an error that nobody foresaw stays in the log (design.md §7)."""
+def _told(error: Exception) -> tuple[str, str]:
+    """What whoever asks for the saga may read. Of an error that nobody foresaw that is the id of an incident, which comes
+    first and is else empty; its text stays in the log (design.md §7).
+    """
     if isinstance(error, Refusal | Unanswered):
-        return str(error)
+        return "", str(error)
     if isinstance(error, DatabaseAway):
-        return "the service's own database did not answer"
+        return "", "the service's own database did not answer"
     if isinstance(error, DatabaseFull):
-        return "the service's own database had no room"
+        return "", "the service's own database had no room"
     incident_id = str(uuid.uuid4())
-    _log.error("unforeseen error in a saga", incident_id=incident_id, exc_info=error)
-    return f"internal error; the service's log has it as incident {incident_id}"
+    return incident_id, f"internal error; the service's log has it as incident {incident_id}"

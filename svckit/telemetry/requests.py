@@ -19,6 +19,7 @@ from typing import Any
 import grpc
 import structlog
 from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from structlog.contextvars import bind_contextvars, get_contextvars
 
@@ -179,8 +180,10 @@ def _fields(message: Descriptor) -> frozenset[str]:
 
 
 def _bind_ids(request: Any) -> Any:
-    """Returns the request. Its ids are the client's words, of any length and form, until somebody has checked them."""
-    fields = _fields(request.DESCRIPTOR)
+    """Returns the request. Its ids are the client's words, of any length and form, until somebody has checked them; and it
+    may be no message, which is for the edge to refuse.
+    """
+    fields = _fields(request.DESCRIPTOR) if isinstance(request, Message) else frozenset()
     is_step = "key" in fields
     if not is_step and "operation_id" not in fields:
         return request

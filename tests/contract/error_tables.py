@@ -16,6 +16,7 @@ COMMON, COMPUTE, DISK, SNAPSHOT = "stillpoint", "compute.stillpoint", "disk.stil
 _DOMAINS = {"operation": COMMON, "compute": COMPUTE, "disk": DISK, "snapshot": SNAPSHOT}
 
 EVERYWHERE = {
+    ("INVALID_ARGUMENT", "INVALID_REQUEST"),
     ("RESOURCE_EXHAUSTED", "OVERLOADED"),
     ("RESOURCE_EXHAUSTED", "DATABASE_FULL"),
     ("UNAVAILABLE", "DATABASE_UNAVAILABLE"),

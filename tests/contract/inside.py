@@ -79,7 +79,9 @@ class Inside:
         instance_id, operation_id = an_unknown_id("i"), an_operation_id()
         disk_ids = [an_unknown_id("disk") for _ in source_snapshot_ids]
         self.disk.WithdrawInstanceDisks(
-            disk.WithdrawInstanceDisksRequest(key=f"{operation_id}/earlier", disk_ids=disk_ids)
+            disk.WithdrawInstanceDisksRequest(
+                key=f"{operation_id}/earlier", operation_id=operation_id, disk_ids=disk_ids
+            )
         )
         request = self.disks_request(instance_id)
         del request.disks[:]

@@ -155,6 +155,11 @@ class TestWriteBlocks:
             cloud.write(disk_id, *extents)
         assert cloud.read(disk_id, 0, 10) == bytes(10)
 
+    def test_a_thousand_malformed_extents_still_get_an_answer(self, cloud: Cloud):
+        with refused("INVALID_ARGUMENT", "INVALID_REQUEST") as refusal:
+            cloud.write(cloud.a_disk(), *[(-1, b"")] * 1024)
+        assert refusal.fields[:2] == ["extents[0].offset_bytes", "extents[0].data"]
+
     def test_fails_when_the_disk_is_not_there(self, cloud: Cloud):
         with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
             cloud.write(an_unknown_id("disk"), (0, b"x"))

@@ -99,6 +99,25 @@ class TestCreateInstanceDisks:
         ]
         assert_no_disks(cloud, request)
 
+    def test_fails_when_the_id_of_one_is_taken_and_makes_none(self, cloud: Cloud, inside: Inside):
+        request = inside.disks_request(an_unknown_id("i"), data_disks=2)
+        new, taken = request.disks[1], request.disks[2]
+        taken.disk_id = cloud.a_disk()
+        with invalid("disks"):
+            inside.disk.CreateInstanceDisks(request)
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
+            cloud.disk(new.disk_id)
+        assert cloud.disk(taken.disk_id).state == disk_pb2.Disk.STATE_DETACHED
+
+    def test_fails_when_one_has_no_role_or_no_size_or_comes_twice(self, cloud: Cloud, inside: Inside):
+        request = inside.disks_request(an_unknown_id("i"), data_disks=3)
+        request.disks[0].role = disk_pb2.Disk.ROLE_UNSPECIFIED
+        request.disks[1].size_bytes = 0
+        request.disks[3].disk_id = request.disks[2].disk_id
+        with invalid("disks[0].role", "disks[1].size_bytes", "disks"):
+            inside.disk.CreateInstanceDisks(request)
+        assert_no_disks(cloud, request)
+
 
 class TestReleaseInstanceDisks:
     def test_the_same_key_again_has_one_effect_and_gets_the_same_answer(self, cloud: Cloud, inside: Inside):
@@ -332,6 +351,14 @@ class TestConsistencyPoint:
         assert len(cloud.snapshots_of(disk_id=machine.system_disk_id)) == 1
         withdraw_point(inside, request.key)
 
+    def test_the_same_key_again_for_another_account_is_refused(self, cloud: Cloud, inside: Inside):
+        request = inside.point_request(cloud.an_instance().id)
+        inside.disk.CreateConsistencyPoint(request)
+        request.account_id = "another"
+        with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
+            inside.disk.CreateConsistencyPoint(request)
+        withdraw_point(inside, request.key)
+
     @pytest.mark.parametrize("sealed", [False, True])
     def test_its_undo_drops_everything_and_refuses_late_calls(
         self, cloud: Cloud, inside: Inside, sealed: bool
@@ -558,6 +585,16 @@ class TestRollback:
         cloud.delete_disk(disk_id)
         with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
             inside.disk.ReserveRollback(inside.rollback_request((disk_id, snapshot_id)))
+
+    def test_fails_when_a_disk_is_to_go_back_twice(self, cloud: Cloud, inside: Inside):
+        disk_id = cloud.a_disk()
+        target = (disk_id, cloud.a_disk_snapshot(disk_id))
+        for validate_only in (True, False):
+            with invalid("targets"):
+                inside.disk.ReserveRollback(
+                    inside.rollback_request(target, target, validate_only=validate_only)
+                )
+        assert not cloud.disk(disk_id).operation_id
 
     def test_fails_when_the_snapshot_is_of_another_disk(self, cloud: Cloud, inside: Inside):
         with refused("NOT_FOUND", "SNAPSHOT_NOT_FOUND", DISK):

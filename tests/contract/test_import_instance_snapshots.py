@@ -14,7 +14,7 @@ from svckit.clock import to_timestamp, utc_now
 from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id
 from tests.contract.error_tables import SNAPSHOT
 from tests.contract.inside import an_operation_id, step_withdrawn
-from tests.contract.refusals import refused
+from tests.contract.refusals import invalid, refused
 
 State = instance_snapshot_pb2.InstanceSnapshot
 
@@ -152,3 +152,21 @@ def test_what_comes_from_another_region_is_never_rolled_back_to(
         "instance_snapshot_id": begin.instance_snapshot_id,
         "source_region": "elsewhere",
     }
+
+
+def test_one_without_members_is_refused(
+    imports: import_service_pb2_grpc.ImportServiceStub, begin: pb.BeginImportRequest
+):
+    del begin.members[:]
+    with invalid("members"):
+        imports.BeginImport(begin)
+
+
+def test_an_id_that_is_taken_is_refused_and_whose_it_is_stays(
+    cloud: Cloud, imports: import_service_pb2_grpc.ImportServiceStub, begin: pb.BeginImportRequest
+):
+    whole = cloud.an_instance_snapshot(cloud.an_instance().id)
+    begin.instance_snapshot_id = whole.id
+    with invalid("instance_snapshot_id"):
+        imports.BeginImport(begin)
+    assert cloud.instance_snapshot(whole.id) == whole

@@ -15,7 +15,7 @@ from stillpoint.disk.v1.import_service_pb2_grpc import ImportServiceStub
 from tests.contract.cloud import ACCOUNT, MIB, Cloud, an_unknown_id
 from tests.contract.error_tables import DISK
 from tests.contract.inside import Inside, an_operation_id, step_withdrawn
-from tests.contract.refusals import refused
+from tests.contract.refusals import invalid, refused
 
 State = disk_snapshot_pb2.DiskSnapshot
 CHUNK = 16 * 1024
@@ -290,3 +290,23 @@ def test_a_write_beyond_the_end_is_refused_and_says_where_that_is(elsewhere: Els
         with refused("OUT_OF_RANGE", "RANGE_BEYOND_END", DISK) as refusal:
             delivery.write(0, (MIB - 1, b"xx"))
     assert refusal.metadata == {"size_bytes": str(MIB)}
+
+
+@pytest.mark.parametrize("size_bytes", [0, 4095, 1 << 62])
+def test_what_cannot_be_the_size_of_a_disk_is_refused_and_nothing_is_listed(
+    elsewhere: Elsewhere, size_bytes: int
+):
+    delivery = elsewhere.delivery(sizes=(MIB, size_bytes))
+    with invalid("snapshots[1].size_bytes"):
+        delivery.begin()
+    assert elsewhere.holds_of(delivery) == []
+
+
+def test_an_id_that_is_taken_is_refused_and_whose_it_is_stays(elsewhere: Elsewhere):
+    taken = elsewhere.delivered(b"first", an_unknown_id("snap"))
+    delivery = elsewhere.delivery(sizes=(MIB, MIB))
+    delivery.request.snapshots[1].snapshot_id = taken
+    with invalid("snapshots"):
+        delivery.begin()
+    assert elsewhere.holds_of(delivery) == []
+    assert elsewhere.cloud.read(taken, 0, 5) == b"first"

@@ -128,6 +128,17 @@ class TestRollingBackSomeMembers:
         now = cloud.instance_snapshot(whole.id)
         assert (now.state, now.operation_id) == (State.STATE_AVAILABLE, "")
 
+    def test_fails_when_its_instance_was_deleted_and_its_data_disks_go_back_by_themselves(self, cloud: Cloud):
+        machine, whole = a_machine_with_a_past(cloud)
+        cloud.delete_instance(machine.id)
+        for validate_only in (True, False):
+            with refused("NOT_FOUND", "INSTANCE_NOT_FOUND", COMPUTE):
+                roll_back(cloud, whole.id, machine.data_disk_ids, validate_only=validate_only)
+        for member in whole.members:
+            if not member.is_system_disk:
+                cloud.roll_back_disk(member.disk_id, member.snapshot_id)
+        assert words(cloud, machine.data_disk_ids) == [b"then", b"then"]
+
     @pytest.mark.parametrize("validate_only", [False, True])
     def test_fails_when_disks_are_no_members_and_names_each_of_them(self, cloud: Cloud, validate_only: bool):
         machine, whole = a_machine_with_a_past(cloud, data_disks=0)

@@ -11,7 +11,7 @@ from tests.contract.cloud import ACCOUNT, MIB, Cloud, a_name, an_unknown_id
 from tests.contract.conftest import TwoRegions
 from tests.contract.error_tables import COMMON, DISK
 from tests.contract.inside import Inside, an_operation_id, step_withdrawn
-from tests.contract.refusals import refused
+from tests.contract.refusals import invalid, refused
 from tests.support.regions import NORTH, SOUTH
 from tests.support.waiting import eventually
 
@@ -127,3 +127,11 @@ def test_fails_when_there_is_no_such_copy(regions: TwoRegions):
     for operation_id in (an_unknown_id("op-d"), made.id):
         with refused("NOT_FOUND", "OPERATION_NOT_FOUND", COMMON):
             inside.disk.GetCopy(pb.GetCopyRequest(copy_operation_id=operation_id))
+
+
+def test_no_member_and_one_member_twice_are_refused(regions: TwoRegions):
+    inside, whole = Inside(regions.north), a_whole(regions.north)
+    member_id = whole.members[0].snapshot_id
+    for member_ids in ([], [member_id, member_id]):
+        with invalid("members"):
+            inside.disk.StartCopy(copy_of(whole.id, member_ids))

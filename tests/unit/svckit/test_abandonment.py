@@ -111,6 +111,26 @@ def test_a_worker_in_the_middle_of_a_step_is_fenced_and_what_the_step_does_late_
     assert world.participant.changes(f"{saga_id}/a") == []
 
 
+def test_a_worker_that_was_fenced_and_finds_the_rows_changed_tells_of_no_error(
+    world: World, capsys: pytest.CaptureFixture[str]
+):
+    gate = Gate()
+
+    def must_hold_it(_session: Session, run: Run) -> None:
+        raise AssertionError(f"{run.id} holds nothing any more")
+
+    definition = saga_of(Step("a", do=lambda _: gate.wait(), record=must_hold_it))
+    engine = world.started(definition)
+    saga_id = begin(engine, "sample")
+    gate.reached()
+    Abandonment(engine, Held()).abandon(saga_id, WHY)
+    gate.open()
+    eventually(lambda: not engine._driving, what="the worker's end")
+    said = capsys.readouterr().out  # structlog's default, unconfigured
+    assert "saga taken over by another worker" in said
+    assert "unforeseen" not in said
+
+
 def test_a_worker_of_another_process_whose_step_ends_well_writes_nothing(world: World):
     gate = Gate()
     definition = saga_of(Step("a", do=lambda _: gate.wait(), record=fact("a")), Step("b"))

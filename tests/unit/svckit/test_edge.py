@@ -1,7 +1,7 @@
 """A real server over loopback: what its edge lets in, and what it lets out."""
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -162,6 +162,46 @@ def test_a_database_that_is_away_or_full_has_a_reason_and_is_not_known_and_its_a
     assert "10.0.0.7" not in str(caught.value) + str(status)
     with pytest.raises(Unanswered, match=code.name):
         call(stub.GetOperation, request, timeout_seconds=15)
+
+
+NO_MESSAGES = [b"\xff", b"\x0a\x05abc", b"\x0a\x02\xff\xfe"]
+"""No tag, cut short, and a text that is no UTF-8."""
+
+
+@pytest.mark.parametrize("received", NO_MESSAGES)
+@pytest.mark.parametrize("method", ["GetOperation", "WatchOperation", "ListOperations"])
+def test_what_is_no_message_is_an_invalid_request_and_no_parsers_words_come_out(
+    troubled: _Troubled, method: str, received: bytes
+):
+    with served([_registration(troubled)]) as channel:
+        call: Any = channel.unary_stream(f"/stillpoint.operation.v1.OperationService/{method}")
+        _assert_refused_as_no_message(lambda: list(call(received, timeout=15)))
+
+
+@pytest.mark.parametrize("received", NO_MESSAGES)
+@pytest.mark.parametrize(
+    "method",
+    [
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+    ],
+)
+def test_it_is_at_health_and_reflection_too(troubled: _Troubled, method: str, received: bytes):
+    with served([_registration(troubled)]) as channel:
+        call: Any = channel.unary_stream(method)
+        _assert_refused_as_no_message(lambda: list(call(received, timeout=15)))
+
+
+def _assert_refused_as_no_message(call: Callable[[], object]) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        call()
+    status = rpc_status.from_call(caught.value)  # type: ignore[arg-type] # as above
+    assert status is not None, caught.value
+    refusal = Refusal.from_status(status)
+    assert refusal is not None
+    assert (refusal.code.name, refusal.reason) == ("INVALID_ARGUMENT", "INVALID_REQUEST")
+    assert "pars" not in refusal.message
 
 
 def test_plain_handlers_run_in_the_servers_own_threads(stub: OperationServiceStub):

@@ -1,6 +1,7 @@
 """Refusals: what a client sees of them, and that they survive the way there and back."""
 
 from collections.abc import Callable
+from urllib.parse import quote_from_bytes
 
 import grpc
 import pytest
@@ -168,4 +169,36 @@ def test_a_refusal_about_sixty_disks_names_each_and_fits_into_a_clients_trailers
     returned = Refusal.from_status(status)
     assert returned is not None
     assert [violation.subject for violation in returned.preconditions] == [f"disk/{n}" for n in range(60)]
-    assert status.ByteSize() * 4 / 3 + len(status.message) < 8192
+    assert _bytes_in_trailers(status) < 8192
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        InvalidRequest("bad", fields=[FieldProblem(f"extents[{n}].data", "is empty") for n in range(5000)]),
+        InvalidRequest("日" * 5000, fields=[FieldProblem("labels", "日" * 5000)]),
+        InvalidRequest("%" * 5000, fields=[FieldProblem("labels", "\0" * 700)]),
+        DiskBusy("busy", preconditions=[Violation("DISK_BUSY", f"disk/{n:064}", "") for n in range(5000)]),
+    ],
+    ids=["fields", "a message that is escaped", "a sentence that is not", "violations"],
+)
+def test_however_much_is_wrong_the_refusal_fits_into_a_clients_trailers(refusal: Refusal):
+    status = refusal.to_status()
+    assert _bytes_in_trailers(status) < 8192
+    returned = Refusal.from_status(status)
+    assert returned is not None
+    assert (returned.reason, returned.message) == (refusal.reason, refusal.message[: len(returned.message)])
+    for left, all_of_them in (
+        (returned.fields, refusal.fields),
+        (returned.preconditions, refusal.preconditions),
+    ):
+        assert [each.field if isinstance(each, FieldProblem) else each.subject for each in left] == [
+            each.field if isinstance(each, FieldProblem) else each.subject for each in all_of_them
+        ][: len(left)]
+        assert bool(left) == bool(all_of_them)
+
+
+def _bytes_in_trailers(status: status_pb2.Status) -> float:
+    """With the names of the headers: details in base 64, and the message as gRPC escapes it."""
+    escaped = len(quote_from_bytes(status.message.encode(), safe=" !\"#$&'()*+,/:;<=>?@[\\]^`{|}"))
+    return status.ByteSize() * 4 / 3 + escaped + 300
