@@ -36,6 +36,7 @@ from svckit.telemetry.pools import Pool
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _LOOK_AROUND_SECONDS = 1.0
+_LOOK_FOR_CHANGES_SECONDS = 0.5
 
 ABANDON = "abandon_operation"
 """The type of what the log says of it, here and at every service that held something."""
@@ -75,6 +76,7 @@ class SagaEngine:
         self._guard = threading.Lock()
         self._driving: dict[str, tuple[Saga, float]] = {}
         """What this process holds, and when its claim was last written."""
+        self._changes_seen = time.monotonic()
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._lookout = threading.Thread(target=self._look_out, name="saga-lookout", daemon=True)
@@ -174,11 +176,14 @@ class SagaEngine:
                 # First what is held: after a pause of the whole process it would else be taken from its own worker.
                 self._renew_claims()
                 pause = self._take_over_due()
+                pause = min(pause, self._tell_of_changes())
             except DatabaseAway as away:
                 _log.warning("saga lookout: the database is away", error=str(away))
+                self.notices.publish_all()
                 pause = _LOOK_AROUND_SECONDS
             except Exception:  # noqa: BLE001 - whatever is due stays due
                 _log.exception("saga lookout failed")
+                self.notices.publish_all()
                 pause = _LOOK_AROUND_SECONDS
             # A claim is renewed when a third of its lease has gone, and looked at twice before it runs out.
             self._wake.wait(min(pause, self._look_around_seconds))
@@ -223,6 +228,19 @@ class SagaEngine:
         for saga in stale:
             self._claim_written(saga)
 
+    def _tell_of_changes(self) -> float:
+        """Wake who waits for a saga that another replica has written; returns how many seconds to wait before looking again."""
+        awaited = self.notices.awaited
+        if not awaited:
+            return _LOOK_AROUND_SECONDS
+        left = self._changes_seen + _LOOK_FOR_CHANGES_SECONDS - time.monotonic()
+        if left > 0:
+            return left
+        with self.database.read() as session:
+            self.notices.publish_changed(journal.update_times(session, awaited))
+        self._changes_seen = time.monotonic()
+        return _LOOK_FOR_CHANGES_SECONDS
+
     def _drive(self, saga: Saga) -> None:
         with self._instruments.driving(saga):
             try:
@@ -240,9 +258,12 @@ class SagaEngine:
             finally:
                 with self._guard:
                     held = self._driving.get(saga.id)
+                    all_busy = len(self._driving) >= self._workers
                     if held is not None and held[0] is saga:
                         del self._driving[saga.id]
-                self._wake.set()
+                # There is something new to look for: another time when this one is due, or a worker for one that waits.
+                if all_busy or saga.due_at is not None:
+                    self._wake.set()
 
     def _move(self, saga: Saga) -> bool:
         """One step, forwards or backwards; True while there is more to do now."""
@@ -496,7 +517,7 @@ class SagaEngine:
             journal.update_claimed(session, saga, values)
         for name, value in values.items():
             setattr(saga, name, value)
-        self.notices.publish(saga.id)
+        self.notices.publish(saga.id, now)
 
     def _note(
         self,

@@ -32,7 +32,7 @@ from svckit.saga.journal import SagaState
 from svckit.saga.requests import AcceptedRequest
 from svckit.saga.retention import purge
 from tests.support.waiting import eventually
-from tests.unit.svckit.sample import Effect, Gate, World, saga_of
+from tests.unit.svckit.sample import Effect, Gate, World, is_quiet, saga_of
 
 REQUEST_ID = "0f0e0d0c-0000-4000-8000-00000000abcd"
 
@@ -299,6 +299,23 @@ def test_a_client_that_goes_away_stops_nothing_that_was_accepted(world: World):
     (operation_id,) = {call.split("/")[0].removeprefix("do ") for call in _calls_of(world)}
     assert world.at_rest(operation_id).state == SagaState.SUCCEEDED
     assert asyncio.run(_create(mutations)) == operation_id
+
+
+def test_who_waits_for_an_answer_does_not_ask_the_database_again_and_again(world: World):
+    gate = Gate()
+    engine = world.started(_creation(world, lambda _: gate.wait()))
+    mutations = Mutations(engine)
+
+    async def story() -> None:
+        calls = [
+            asyncio.create_task(_create(mutations, f"{REQUEST_ID[:-2]}{number}")) for number in range(10, 50)
+        ]
+        await asyncio.to_thread(gate.reached)
+        await asyncio.to_thread(eventually, lambda: is_quiet(engine.database))
+        gate.open()
+        assert len(set(await asyncio.gather(*calls))) == len(calls)
+
+    asyncio.run(story())
 
 
 def _calls_of(world: World) -> list[str]:
