@@ -6,6 +6,7 @@ participants make a repeated step harmless. The laws of design.md §6 are named 
 """
 
 import itertools
+import math
 import os
 import random
 import threading
@@ -25,7 +26,7 @@ from svckit.caller import Caller
 from svckit.calls import Unanswered
 from svckit.clock import utc_now
 from svckit.database import Database, DatabaseAway
-from svckit.errors import DependencyUnavailable, OperationAbandoned, OperationEnded, Refusal
+from svckit.errors import DependencyUnavailable, OperationAbandoned, OperationEnded, Overloaded, Refusal
 from svckit.saga import journal, requests
 from svckit.saga.definition import More, Run, SagaDefinition
 from svckit.saga.instruments import SagaInstruments
@@ -46,7 +47,8 @@ _log = structlog.get_logger()
 
 class SagaEngine:
     """Runs the sagas of one service. `operation_prefix` is like `op-s`; `lease_seconds` is how long after a crash another
-    worker, of any replica, takes a saga over.
+    worker, of any replica, takes a saga over. Clients may begin no more while this process holds `admitted` of them, or
+    `unfinished` have not come to rest in all replicas.
     """
 
     def __init__(
@@ -58,6 +60,8 @@ class SagaEngine:
         region: str,
         workers: int,
         lease_seconds: float,
+        admitted: int = 512,
+        unfinished: int = 10_000,
         instruments: SagaInstruments | None = None,
     ) -> None:
         self.database = database
@@ -70,6 +74,10 @@ class SagaEngine:
         self._lease = timedelta(seconds=lease_seconds)
         self._look_around_seconds = min(_LOOK_AROUND_SECONDS, lease_seconds / 3)
         self._workers = workers
+        self._admitted = admitted
+        self._most_unfinished = unfinished
+        self._unfinished_counted = -math.inf
+        self._is_full = False
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="saga")
         self._process = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._claim_numbers = itertools.count()
@@ -82,6 +90,16 @@ class SagaEngine:
         self._lookout = threading.Thread(target=self._look_out, name="saga-lookout", daemon=True)
 
     # Accepting
+
+    def must_have_room(self) -> None:
+        """Raises Overloaded while sagas come faster than they are done.
+
+        The edge bounds the requests that are held, which is not enough: a client that gives its request up leaves the saga
+        behind, and asks again. So what waits for a worker here is bounded too; and all that is not at rest, which piles up
+        while a service is away that each of them needs.
+        """
+        if self._is_full or len(self._driving) >= self._admitted:
+            raise Overloaded
 
     def accept(
         self,
@@ -177,6 +195,7 @@ class SagaEngine:
                 self._renew_claims()
                 pause = self._take_over_due()
                 pause = min(pause, self._tell_of_changes())
+                self._count_unfinished()
             except DatabaseAway as away:
                 _log.warning("saga lookout: the database is away", error=str(away))
                 self.notices.publish_all()
@@ -240,6 +259,14 @@ class SagaEngine:
             self.notices.publish_changed(journal.update_times(session, awaited))
         self._changes_seen = time.monotonic()
         return _LOOK_FOR_CHANGES_SECONDS
+
+    def _count_unfinished(self) -> None:
+        if time.monotonic() < self._unfinished_counted + _LOOK_AROUND_SECONDS:
+            return
+        with self.database.read() as session:
+            counted = journal.count_up_to(session, self._most_unfinished, region=self.region)
+        self._is_full = counted >= self._most_unfinished
+        self._unfinished_counted = time.monotonic()
 
     def _drive(self, saga: Saga) -> None:
         with self._instruments.driving(saga):

@@ -257,6 +257,12 @@ def count_unfinished(session: Session, region: str) -> Sequence[sa.Row[str, Saga
     return [*session.execute(query)]
 
 
+def count_up_to(session: Session, most: int, *, region: str) -> int:
+    """How many are unfinished; no more than `most` are counted."""
+    some = sa.select(Saga.id).where(Saga.due_at.is_not(None), Saga.region == region).limit(most)
+    return session.scalar(sa.select(sa.func.count()).select_from(some.subquery())) or 0
+
+
 def find(session: Session, saga_id: str, *, region: str) -> Saga | None:
     return session.scalar(sa.select(Saga).where(Saga.id == saga_id, Saga.region == region))
 

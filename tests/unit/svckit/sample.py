@@ -176,6 +176,7 @@ class World:
         workers: int = 4,
         database: Database | None = None,
         instruments: SagaInstruments | None = None,
+        **limits: int,
     ) -> SagaEngine:
         """An engine with connections of its own, as another process would have. Not started."""
         if database is None:
@@ -188,6 +189,7 @@ class World:
             workers=workers,
             lease_seconds=lease_seconds,
             instruments=instruments,
+            **limits,
         )
         self._databases.append(database)
         self._engines.append(engine)
