@@ -17,7 +17,7 @@ LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-comman
 # make would take it for the target of that name.
 PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
 
-.PHONY: help demo test faults test-postgres test-containers lint format protos serve up down demo-compose bench grpcurl clients lock clean
+.PHONY: help demo test faults load test-postgres test-containers lint format protos serve up down demo-compose bench grpcurl clients lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,11 +31,14 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/e2e
-	@$(BIN)/python -m pytest tests/faults
+	@$(BIN)/python -m pytest tests/faults tests/load
 endif
 
 faults: $(VENV)/.ready gen/.ready ## kill, lose, repeat and refuse at every place of every saga (long; not part of `make test`)
 	@$(BIN)/python -m pytest --by-hand $(or $(ARGS),tests/faults)
+
+load: $(VENV)/.ready gen/.ready ## 64 clients for ten minutes, crowds, a thousand watchers (long; wants the machine for itself)
+	@$(BIN)/python -m pytest --by-hand -s $(or $(ARGS),tests/load)
 
 test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel
 	@echo "test-postgres: pytest"
@@ -43,7 +46,7 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ON_POSTGRES) $(ARGS)
 else
 	@$(BIN)/python -m pytest $(ON_POSTGRES) tests/unit tests/contract
-	@$(BIN)/python -m pytest $(ON_POSTGRES) tests/faults
+	@$(BIN)/python -m pytest $(ON_POSTGRES) tests/faults tests/load
 endif
 
 test-containers: $(VENV)/.ready gen/.ready ## the deployment of deploy/ with replicas that are killed (needs Docker)

@@ -273,7 +273,7 @@ def update_times(session: Session, saga_ids: Sequence[str]) -> dict[str, datetim
     # In pieces that every driver takes: each id is a parameter.
     for at in range(0, len(saga_ids), _IDS_AT_ONCE):
         query = sa.select(Saga.id, Saga.update_time).where(Saga.id.in_(saga_ids[at : at + _IDS_AT_ONCE]))
-        found |= dict(session.execute(query).tuples().all())
+        found |= {row.id: row.update_time for row in session.execute(query)}
     return found
 
 
