@@ -17,7 +17,7 @@ LOCK := pyproject.toml --universal --python-version 3.11 --custom-compile-comman
 # make would take it for the target of that name.
 PROTOS := $(shell find protos -mindepth 1 -type d -o -name '*.proto')
 
-.PHONY: help demo test faults fuzz model test-postgres test-containers lint format protos serve up down demo-compose bench grpcurl clients lock clean
+.PHONY: help demo test faults fuzz load model test-postgres test-containers lint format protos serve up down demo-compose bench grpcurl clients lock clean
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -31,17 +31,25 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ARGS)
 else
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit tests/contract tests/e2e
-	@$(BIN)/python -m pytest tests/model tests/faults tests/fuzz
+	@$(BIN)/python -m pytest tests/model tests/faults tests/fuzz tests/load
 endif
 
-faults: $(VENV)/.ready gen/.ready ## kill, lose, repeat and refuse at every place of every saga (long; not part of `make test`)
-	@$(BIN)/python -m pytest --by-hand $(or $(ARGS),tests/faults)
+faults: $(VENV)/.ready gen/.ready ## kill, lose, repeat and refuse at every place of every saga; then model, fuzz and load (hours)
+ifdef ARGS
+	@$(BIN)/python -m pytest --by-hand $(ARGS)
+else
+	@$(BIN)/python -m pytest --by-hand tests/faults
+	@$(MAKE) model fuzz load
+endif
 
 model: $(VENV)/.ready gen/.ready ## compare 50,000 random calls, clients at once and kills with the rules in Python (ARGS="--model-steps 5000")
 	@$(BIN)/python -m pytest tests/model --model-steps 50000 $(ARGS)
 
-fuzz: $(VENV)/.ready gen/.ready ## send 100,000 requests that nobody means to every RPC (ARGS="--fuzz-seed 1"; not part of `make test`)
+fuzz: $(VENV)/.ready gen/.ready ## send 100,000 requests that nobody means to every RPC (ARGS="--fuzz-seed 1")
 	@$(BIN)/python -m pytest tests/fuzz --database sqlite --fuzz-requests 100000 $(ARGS)
+
+load: $(VENV)/.ready gen/.ready ## 64 clients for ten minutes, crowds, a thousand watchers (wants the machine for itself)
+	@$(BIN)/python -m pytest --by-hand -s $(or $(ARGS),tests/load)
 
 test-postgres: $(VENV)/.ready gen/.ready ## what has a database on PostgreSQL 15 in a container; without Docker, from a wheel
 	@echo "test-postgres: pytest"
@@ -49,7 +57,7 @@ ifdef ARGS
 	@$(BIN)/python -m pytest $(ON_POSTGRES) $(ARGS)
 else
 	@$(BIN)/python -m pytest $(ON_POSTGRES) tests/unit tests/contract
-	@$(BIN)/python -m pytest $(ON_POSTGRES) tests/model tests/faults
+	@$(BIN)/python -m pytest $(ON_POSTGRES) tests/model tests/faults tests/fuzz tests/load
 endif
 
 test-containers: $(VENV)/.ready gen/.ready ## the deployment of deploy/ with replicas that are killed (needs Docker)

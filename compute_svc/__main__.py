@@ -45,6 +45,8 @@ def main() -> None:
         region=settings.region,
         workers=settings.saga_workers,
         lease_seconds=settings.saga_lease_seconds,
+        admitted=settings.requests_admitted,
+        unfinished=settings.operations_admitted,
         instruments=SagaInstruments(registry),
     )
     mutations = Mutations(engine, answer_seconds=settings.answer_seconds)

@@ -104,6 +104,8 @@ def serve(settings: Settings, store: BlockStore, clock: Clock = utc_now) -> None
         region=settings.region,
         workers=settings.saga_workers,
         lease_seconds=settings.saga_lease_seconds,
+        admitted=settings.requests_admitted,
+        unfinished=settings.operations_admitted,
         instruments=SagaInstruments(registry),
     )
     deletions, imports = Deletions(realm), Imports(realm)

@@ -308,7 +308,8 @@ class Overloaded(Refusal):
 
     def __init__(self) -> None:
         super().__init__(
-            "the service holds as many requests as it can carry", retry_after_seconds=self.RETRY_AFTER_SECONDS
+            "the service holds as many requests, or unfinished operations, as it can carry",
+            retry_after_seconds=self.RETRY_AFTER_SECONDS,
         )
 
 

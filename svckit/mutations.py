@@ -18,7 +18,6 @@ from svckit.saga import SagaEngine, journal, requests
 from svckit.saga.journal import UNFINISHED, Saga, SagaState
 from svckit.saga.notices import wait
 
-_LOOK_AGAIN_SECONDS = 0.5
 _COMPENSATION_PATIENCE_SECONDS = 2.0
 
 Response = TypeVar("Response", bound=Message)
@@ -106,6 +105,7 @@ class Mutations:
 
         Holds no thread while it waits. A client that goes away stops nothing that was accepted.
         """
+        self._engine.must_have_room()
         operation_id = new_id(self._engine.operation_prefix)
         with self._engine.notices.subscribe(operation_id) as changed:
             accepted_id = await asyncio.to_thread(
@@ -147,6 +147,7 @@ class Mutations:
         What became of each at admission is kept as the request's answer, in the transaction that admitted them; what
         became of it after that is in its saga's row. So a repetition finds both, and says the same.
         """
+        self._engine.must_have_room()
         admitted = await asyncio.to_thread(self._accept_batch, request, items, admit, current_caller())
         return await asyncio.gather(*(self._outcome(*each) for each in admitted))
 
@@ -238,9 +239,9 @@ class Mutations:
 
     async def _answer(self, operation_id: str, changed: asyncio.Event, *, look_first: bool) -> bytes:
         give_up = time.monotonic() + self._answer_seconds
-        turned_back_since: float | None = None
+        compensated_by: float | None = None
         if not look_first:
-            await wait(changed, _LOOK_AGAIN_SECONDS)
+            await wait(changed, self._answer_seconds)
         while True:
             changed.clear()
             answer, state, error = await asyncio.to_thread(self._look, operation_id)
@@ -249,16 +250,15 @@ class Mutations:
             if error is not None:
                 # "Nothing is left behind" is truer after the undoing than before it, but an undoing that cannot reach
                 # a service must not keep the client waiting.
-                turned_back_since = turned_back_since or time.monotonic()
-                waited = time.monotonic() - turned_back_since
-                if state not in UNFINISHED or waited > _COMPENSATION_PATIENCE_SECONDS:
+                compensated_by = compensated_by or time.monotonic() + _COMPENSATION_PATIENCE_SECONDS
+                if state not in UNFINISHED or time.monotonic() >= compensated_by:
                     raise Refusal.from_bytes(error)
-            if time.monotonic() > give_up:
+            if time.monotonic() >= give_up:
                 raise DependencyUnavailable(
                     operation_id,
                     f"operation {operation_id} goes on; follow it, or ask again with the same request_id",
                 )
-            await wait(changed, _LOOK_AGAIN_SECONDS)
+            await wait(changed, min(give_up, compensated_by or give_up) - time.monotonic())
 
     def _look(self, operation_id: str) -> tuple[bytes | None, SagaState, bytes | None]:
         with self._database.read() as session:

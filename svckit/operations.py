@@ -23,11 +23,9 @@ from svckit.clock import from_timestamp, to_timestamp, utc_now
 from svckit.errors import OperationEnded, OperationNotFound, Refusal
 from svckit.saga import SagaEngine, journal
 from svckit.saga.journal import UNFINISHED, Event, Saga
-from svckit.saga.notices import wait
 from svckit.server import Registration
 from svckit.validation import Checks
 
-_LOOK_AGAIN_SECONDS = 1.0
 _STATE_PREFIX = "STATE_"
 
 _Bound = Literal["time_from", "time_before"]
@@ -101,7 +99,7 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
                 if operation.HasField("end_time"):
                     return
                 shown = operation
-                await wait(changed, _LOOK_AGAIN_SECONDS)
+                await changed.wait()
 
     def RetryOperation(
         self, request: operation_service_pb2.RetryOperationRequest, context: Any

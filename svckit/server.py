@@ -35,11 +35,16 @@ from svckit.telemetry.pools import CountingThreads, Pool, pool_metrics
 from svckit.telemetry.requests import Requests, RpcMetrics
 
 _MAX_MESSAGE_BYTES = 8 * 1024 * 1024
+_MAX_PENDING_CALLS = 20_000
 _OPTIONS = [
     ("grpc.so_reuseport", 0),  # a second process on the same port must fail, not share it
     ("grpc.max_receive_message_length", _MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", _MAX_MESSAGE_BYTES),
     *PERMITTING_KEEPALIVE,
+    # Of calls that the event loop has not come to yet gRPC drops some from 1,000 on, by default, with CANCELLED: no client
+    # may repeat that. The edge tells each of them when to try again, and is through with so many within seconds.
+    ("grpc.server.max_pending_requests", _MAX_PENDING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING_CALLS),
 ]
 
 _log = structlog.get_logger()

@@ -116,7 +116,14 @@ class ServiceSettings(BaseSettings):
     handler_threads: int = Field(default=16, ge=1, description="requests worked on at once")
     saga_workers: int = Field(default=16, ge=1, description="sagas that step at once")
     requests_admitted: int = Field(
-        default=512, ge=1, description="requests held at once; more are OVERLOADED"
+        default=512,
+        ge=1,
+        description="requests held at once, and operations that run or wait for a worker; more are OVERLOADED",
+    )
+    operations_admitted: int = Field(
+        default=10_000,
+        ge=1,
+        description="operations that have not come to rest, of all replicas; while it is reached, more are OVERLOADED",
     )
     saga_lease_seconds: float = Field(
         default=5.0, gt=0, description="how long after a crash another worker takes a saga over"

@@ -22,8 +22,24 @@ _IN_MEMORY = Path("/dev/shm")
 _ROOM_BYTES = 4 << 30
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.getgroup("stillpoint").addoption(
+        "--by-hand",
+        action="store_true",
+        help="of tests/faults and tests/load also what takes longer than a CI has, or a machine that does nothing else",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("by_hand"):
+        by_hand = [item for item in items if item.get_closest_marker("by_hand")]
+        config.hook.pytest_deselected(items=by_hand)
+        items[:] = [item for item in items if item not in by_hand]
+
+
+def pytest_configure(config: pytest.Config) -> None:
     """A TMPDIR that was given stays."""
+    config.addinivalue_line("markers", "by_hand: only with --by-hand")
     if (
         "TMPDIR" not in os.environ
         and os.access(_IN_MEMORY, os.W_OK)

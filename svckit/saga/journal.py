@@ -116,6 +116,7 @@ UNDO = "undo "
 
 _SAGAS = table_of(Saga)
 _EVENTS = table_of(Event)
+_IDS_AT_ONCE = 500
 
 
 class Fenced(Exception):
@@ -256,8 +257,24 @@ def count_unfinished(session: Session, region: str) -> Sequence[sa.Row[str, Saga
     return [*session.execute(query)]
 
 
+def count_up_to(session: Session, most: int, *, region: str) -> int:
+    """How many are unfinished; no more than `most` are counted."""
+    some = sa.select(Saga.id).where(Saga.due_at.is_not(None), Saga.region == region).limit(most)
+    return session.scalar(sa.select(sa.func.count()).select_from(some.subquery())) or 0
+
+
 def find(session: Session, saga_id: str, *, region: str) -> Saga | None:
     return session.scalar(sa.select(Saga).where(Saga.id == saga_id, Saga.region == region))
+
+
+def update_times(session: Session, saga_ids: Sequence[str]) -> dict[str, datetime]:
+    """When each of these sagas was written last; what is not there is left out."""
+    found: dict[str, datetime] = {}
+    # In pieces that every driver takes: each id is a parameter.
+    for at in range(0, len(saga_ids), _IDS_AT_ONCE):
+        query = sa.select(Saga.id, Saga.update_time).where(Saga.id.in_(saga_ids[at : at + _IDS_AT_ONCE]))
+        found |= {row.id: row.update_time for row in session.execute(query)}
+    return found
 
 
 def list_events(

@@ -1,13 +1,16 @@
 """Wakes whoever waits for a saga in this process: a client's first answer, a Watch stream.
 
-Only a shortcut. A saga may be driven by another replica, so every waiter also looks at the database now and then.
+What this process drives is told as it is committed. A saga may be driven by another replica, so the engine's lookout also
+looks at the rows of all that are waited for, in one query: a thousand waiters must not each ask the database by
+themselves, again and again, whether anything has changed.
 """
 
 import asyncio
 import threading
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 
 
 class Notices:
@@ -16,6 +19,8 @@ class Notices:
     def __init__(self) -> None:
         self._guard = threading.Lock()
         self._waiting: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = defaultdict(set)
+        self._told: dict[str, datetime] = {}
+        """Of those that are waited for, the latest `update_time` that waiters were woken for."""
 
     @contextmanager
     def subscribe(self, saga_id: str) -> Iterator[asyncio.Event]:
@@ -30,12 +35,38 @@ class Notices:
                 self._waiting[saga_id].discard(entry)
                 if not self._waiting[saga_id]:
                     del self._waiting[saga_id]
+                    self._told.pop(saga_id, None)
 
-    def publish(self, saga_id: str) -> None:
+    @property
+    def awaited(self) -> list[str]:
+        with self._guard:
+            return list(self._waiting)
+
+    def publish(self, saga_id: str, update_time: datetime) -> None:
+        """Its row was written; who waits for it has to look."""
         with self._guard:
             entries = list(self._waiting.get(saga_id, ()))
-        for loop, changed in entries:
-            loop.call_soon_threadsafe(changed.set)
+            if entries:
+                self._told[saga_id] = update_time
+        _wake(entries)
+
+    def publish_changed(self, update_times: Mapping[str, datetime]) -> None:
+        """Those of these sagas that were written by somebody who has not published it here."""
+        with self._guard:
+            news = {each: time for each, time in update_times.items() if self._told.get(each) != time}
+        for saga_id, update_time in news.items():
+            self.publish(saga_id, update_time)
+
+    def publish_all(self) -> None:
+        """Nobody knows what has changed: let each waiter look, and find out why."""
+        with self._guard:
+            entries = [entry for of_one in self._waiting.values() for entry in of_one]
+        _wake(entries)
+
+
+def _wake(entries: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]) -> None:
+    for loop, changed in entries:
+        loop.call_soon_threadsafe(changed.set)
 
 
 async def wait(changed: asyncio.Event, seconds: float) -> None:

@@ -21,22 +21,8 @@ PATIENT_SECONDS = 30.0
 Stages = Callable[[float], Stage]
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("stillpoint").addoption(
-        "--by-hand", action="store_true", help="of tests/faults also what takes longer than a CI has"
-    )
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if not config.getoption("by_hand"):
-        by_hand = [item for item in items if item.get_closest_marker("by_hand")]
-        config.hook.pytest_deselected(items=by_hand)
-        items[:] = [item for item in items if item not in by_hand]
-
-
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "on_both_databases: wherever both databases are tested")
-    config.addinivalue_line("markers", "by_hand: only with --by-hand")
     config.addinivalue_line("markers", "only_on_postgresql: SQLite is for one process of each service")
 
 

@@ -28,9 +28,10 @@ def served(
     admitted: int = 512,
     handler_threads: int = 4,
     instruments: Sequence[grpc.aio.ServerInterceptor] = (),
+    address: str = "",
 ) -> Iterator[grpc.Channel]:
-    """A channel to a server with svckit's edge, health and reflection."""
-    address = f"127.0.0.1:{free_port()}"
+    """A channel to a server with svckit's edge, health and reflection, on a free port where no address is given."""
+    address = address or f"127.0.0.1:{free_port()}"
     ready, stop = threading.Event(), threading.Event()
 
     async def serve() -> None:

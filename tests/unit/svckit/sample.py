@@ -6,6 +6,7 @@ as in a process that was killed.
 
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -175,6 +176,7 @@ class World:
         workers: int = 4,
         database: Database | None = None,
         instruments: SagaInstruments | None = None,
+        **limits: int,
     ) -> SagaEngine:
         """An engine with connections of its own, as another process would have. Not started."""
         if database is None:
@@ -187,6 +189,7 @@ class World:
             workers=workers,
             lease_seconds=lease_seconds,
             instruments=instruments,
+            **limits,
         )
         self._databases.append(database)
         self._engines.append(engine)
@@ -286,6 +289,27 @@ def begin(engine: SagaEngine, kind: str, arguments: Mapping[str, Any] | None = N
 
 def saga_of(*steps: Step, kind: str = "sample", deadline_seconds: float | None = None) -> SagaDefinition:
     return SagaDefinition(kind, steps, failed, deadline_seconds)
+
+
+def is_quiet(database: Database) -> bool:
+    """That a second passes with what a lookout asks, and not what many waiters would."""
+    with _statements(database) as executed:
+        time.sleep(1)
+    return len(executed) < 15
+
+
+@contextmanager
+def _statements(database: Database) -> Iterator[list[str]]:
+    executed: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        executed.append(statement)
+
+    sa.event.listen(database._engine, "before_cursor_execute", note)
+    try:
+        yield executed
+    finally:
+        sa.event.remove(database._engine, "before_cursor_execute", note)
 
 
 class Gate:

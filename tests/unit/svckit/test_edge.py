@@ -1,8 +1,11 @@
 """A real server over loopback: what its edge lets in, and what it lets out."""
 
 import threading
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import Any
 
 import grpc
@@ -57,6 +60,8 @@ class _Troubled(OperationServiceServicer):
         return GetOperationResponse(operation=operation_pb2.Operation(id=thread))
 
     async def ListOperations(self, request: ListOperationsRequest, context: Any) -> ListOperationsResponse:
+        if request.page_token == "block":
+            self.gate.wait()
         raise ValueError("password=hunter2")
 
     def AbandonOperation(self, request: AbandonOperationRequest, context: Any) -> AbandonOperationResponse:
@@ -80,8 +85,13 @@ def troubled() -> _Troubled:
 
 
 @pytest.fixture
-def stub(troubled: _Troubled) -> Iterator[OperationServiceStub]:
-    with served([_registration(troubled)], admitted=2) as channel:
+def address() -> str:
+    return f"127.0.0.1:{free_port()}"
+
+
+@pytest.fixture
+def stub(troubled: _Troubled, address: str) -> Iterator[OperationServiceStub]:
+    with served([_registration(troubled)], admitted=2, address=address) as channel:
         yield OperationServiceStub(channel)
         troubled.gate.open()
 
@@ -224,6 +234,30 @@ def test_too_many_requests_at_once_are_told_when_to_try_again_and_then_let_in(
     troubled.gate.open()
     assert all(call.result(timeout=15).HasField("operation") for call in waiting)
     assert stub.GetOperation(GetOperationRequest(operation_id="who")).HasField("operation")
+
+
+def test_of_thousands_of_calls_at_once_none_is_dropped_without_a_word(
+    stub: OperationServiceStub, troubled: _Troubled, address: str
+):
+    blocking = stub.ListOperations.future(ListOperationsRequest(page_token="block"))
+    troubled.gate.reached()  # the event loop is held up: whatever comes now waits inside gRPC
+    with ExitStack() as open_:
+        options = [("grpc.use_local_subchannel_pool", 1)]
+        channels = [open_.enter_context(grpc.insecure_channel(address, options)) for _ in range(40)]
+        stubs = [OperationServiceStub(channel) for channel in channels]
+        who = GetOperationRequest(operation_id="who")
+        calls = [stubs[number % len(stubs)].GetOperation.future(who) for number in range(2500)]
+        time.sleep(1)  # for all of them to arrive
+        troubled.gate.open()
+        codes = Counter(_code_of(call) for call in calls)
+    assert blocking.exception() is not None
+    assert codes.keys() <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}, codes
+
+
+def _code_of(call: Any) -> grpc.StatusCode:
+    call.exception(timeout=60)
+    code: grpc.StatusCode = call.code()
+    return code
 
 
 def _until_refused(stub: OperationServiceStub) -> grpc.RpcError:

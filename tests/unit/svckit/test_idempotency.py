@@ -20,11 +20,13 @@ from stillpoint.compute.v1.instance_service_pb2 import (
 from stillpoint.snapshot.v1.instance_snapshot_service_pb2 import (
     CreateInstanceSnapshotRequest,
     CreateInstanceSnapshotResponse,
+    DeleteInstanceSnapshotRequest,
 )
 from svckit.caller import LOCAL, Caller, acting_as
+from svckit.calls import Unanswered
 from svckit.clock import utc_now
 from svckit.database import table_of
-from svckit.errors import Refusal, RequestIdReused
+from svckit.errors import Overloaded, Refusal, RequestIdReused
 from svckit.ids import new_id
 from svckit.mutations import Mutations, SagaStart
 from svckit.saga import Run, Step, requests
@@ -32,7 +34,7 @@ from svckit.saga.journal import SagaState
 from svckit.saga.requests import AcceptedRequest
 from svckit.saga.retention import purge
 from tests.support.waiting import eventually
-from tests.unit.svckit.sample import Effect, Gate, World, saga_of
+from tests.unit.svckit.sample import Effect, Gate, World, begin, is_quiet, saga_of
 
 REQUEST_ID = "0f0e0d0c-0000-4000-8000-00000000abcd"
 
@@ -299,6 +301,65 @@ def test_a_client_that_goes_away_stops_nothing_that_was_accepted(world: World):
     (operation_id,) = {call.split("/")[0].removeprefix("do ") for call in _calls_of(world)}
     assert world.at_rest(operation_id).state == SagaState.SUCCEEDED
     assert asyncio.run(_create(mutations)) == operation_id
+
+
+def test_who_waits_for_an_answer_does_not_ask_the_database_again_and_again(world: World):
+    gate = Gate()
+    engine = world.started(_creation(world, lambda _: gate.wait()))
+    mutations = Mutations(engine)
+
+    async def story() -> None:
+        calls = [
+            asyncio.create_task(_create(mutations, f"{REQUEST_ID[:-2]}{number}")) for number in range(10, 50)
+        ]
+        await asyncio.to_thread(gate.reached)
+        await asyncio.to_thread(eventually, lambda: is_quiet(engine.database))
+        gate.open()
+        assert len(set(await asyncio.gather(*calls))) == len(calls)
+
+    asyncio.run(story())
+
+
+def test_clients_that_give_up_and_ask_anew_do_not_pile_up_sagas_without_end(world: World):
+    gate = Gate()
+    engine = world.started(_creation(world, lambda _: gate.wait()), workers=2, admitted=5)
+    mutations = Mutations(engine)
+
+    async def story() -> list[BaseException | str]:
+        begun: list[BaseException | str] = []
+        for _ in range(20):
+            call = asyncio.create_task(_create(mutations, str(uuid.uuid4())))
+            await asyncio.wait([call], timeout=0.3)
+            call.cancel()
+            begun += await asyncio.gather(call, return_exceptions=True)
+        return begun
+
+    answers = asyncio.run(story())
+    assert [type(answer) for answer in answers] == [asyncio.CancelledError] * 5 + [Overloaded] * 15
+    assert world.participant.changes("admitted") == [1] * 5
+    gate.open()
+    eventually(lambda: not engine._driving)
+    assert asyncio.run(_create(mutations))
+
+
+def test_what_no_replica_can_finish_does_not_pile_up_without_end(world: World):
+    def away(_run: Run) -> None:
+        raise Unanswered("the service is away")
+
+    definition = saga_of(Step("lease", do=away), Step("commit", pivot=True), kind="create")
+    first, second = (world.started(definition, unfinished=3) for _ in range(2))
+    sagas = [begin(first, "create") for _ in range(3)]
+    eventually(lambda: second._is_full)
+    with pytest.raises(Overloaded):
+        asyncio.run(_create(Mutations(second)))
+    with pytest.raises(Overloaded):
+        asyncio.run(Mutations(second).batch(DeleteInstanceSnapshotRequest(), ["a"], _admit_any))
+    first.abandon(sagas[0], actor="admin", why="it is away for good", once_taken=lambda: None)
+    eventually(lambda: not second._is_full)
+
+
+def _admit_any(_session: Session, _operation_id: str, item: str) -> SagaStart:
+    return SagaStart("create", item, {})
 
 
 def _calls_of(world: World) -> list[str]:

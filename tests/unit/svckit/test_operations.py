@@ -25,7 +25,7 @@ from svckit.saga import More, Progress, Run, SagaEngine, Step
 from svckit.saga.journal import SagaState
 from tests.support.servers import served
 from tests.support.waiting import eventually
-from tests.unit.svckit.sample import Gate, Held, World, accept, begin, saga_of
+from tests.unit.svckit.sample import Gate, Held, World, accept, begin, is_quiet, saga_of
 
 
 class Service:
@@ -255,6 +255,19 @@ def test_two_hundred_watchers_hold_no_thread_and_all_see_the_end(world: World, s
     for stream in streams:
         assert [message.operation for message in stream][-1].state == Operation.STATE_SUCCEEDED
     eventually(lambda: not service.engine.notices._waiting, what="the last watcher's leave")
+
+
+def test_watchers_of_what_does_not_change_do_not_ask_the_database_each_for_itself(
+    world: World, service: Service
+):
+    sagas = [accept(world.engine(saga_of(Step("a"), Step("b", pivot=True))), "sample") for _ in range(100)]
+    requests = [WatchOperationRequest(operation_id=saga.id) for saga in sagas]
+    streams = [service.operations.WatchOperation(request) for request in requests]
+    assert all(next(stream).operation.state == Operation.STATE_RUNNING for stream in streams)
+    # Each is looked at once more: it may have changed as its stream began.
+    eventually(lambda: is_quiet(service.engine.database))
+    for stream in streams:
+        stream.cancel()
 
 
 def test_watchers_that_go_away_leave_nothing_behind(world: World, service: Service, todo: Todo):
