@@ -17,7 +17,7 @@ from tests.model.product import Product
 from tests.model.telling import Tally
 
 STEPS_IN_A_HISTORY = 100
-HISTORIES_AT_A_TIME = 100
+HISTORIES_AT_A_TIME = 50
 
 
 @pytest.mark.timeout(0)
