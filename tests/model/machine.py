@@ -198,7 +198,7 @@ class Machine(RuleBasedStateMachine):
     ) -> None:
         """Seldom, because to start a service takes as long as a hundred requests."""
         request: Any = self.wish(CHANGES[wish], numbers)
-        if luck:
+        if luck < 3:
             self.ask(request)
             return
         if "request_id" in request.DESCRIPTOR.fields_by_name:
