@@ -104,11 +104,7 @@ def _forget(message: Any) -> None:
                 _forget_words(value)
             case _ if isinstance(value, Message):
                 _forget(value)
-            case _ if (
-                field.message_type
-                and not isinstance(value, dict)
-                and not field.message_type.GetOptions().map_entry
-            ):
+            case _ if field.message_type and not field.message_type.GetOptions().map_entry:
                 for each in value:
                     _forget(each)
 

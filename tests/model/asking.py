@@ -141,8 +141,8 @@ class Client:
         own = rules.snapshots[snapshot_id].disk_id if snapshot_id in rules.snapshots else ""
         disk_id = self._id(rules.disks) if not own or choose.seldom(6) else own
         where = rules.disks[disk_id].instance_id if disk_id in rules.disks else ""
-        if not choose.seldom(3) and (stop := self._stop_first(where)):
-            return stop
+        if first := self._out_of_the_way(where):
+            return first
         request_id = self._request_id()
         if not where or choose.seldom(6):
             return disks.RollbackDiskRequest(request_id=request_id, disk_id=disk_id, snapshot_id=snapshot_id)
@@ -202,6 +202,8 @@ class Client:
         ask = choose.of(["create", "roll back", "create", "roll back", "roll back", "delete", "batch"])
         few = not rules.wholes and not choose.seldom(6)
         if (ask == "create" or few) and len(rules.snapshots) < MOST_SNAPSHOTS:
+            if first := self._out_of_the_way():
+                return first
             source: dict[str, str] = choose.of(
                 [{"instance_id": self._id(rules.instances)}, {"disk_id": self._id(rules.disks)}]
             )
@@ -223,8 +225,8 @@ class Client:
         if ask == "delete" or len(rules.snapshots) >= MOST_SNAPSHOTS:
             return wholes.DeleteInstanceSnapshotRequest(request_id=request_id, instance_snapshot_id=whole_id)
         of_instance = rules.wholes[whole_id].instance_id if whole_id in rules.wholes else ""
-        if not choose.seldom(3) and (stop := self._stop_first(of_instance)):
-            return stop
+        if first := self._out_of_the_way(of_instance):
+            return first
         only: list[str] = []
         if whole_id in rules.wholes and choose.seldom(3):
             members = [member.disk_id for member in rules.wholes[whole_id].members]
@@ -276,10 +278,10 @@ class Client:
     # The account
 
     def account(self) -> Message:
-        """Debts are soon paid, or they would bar too much."""
         good, debt = accounts.Account.STANDING_GOOD, accounts.Account.STANDING_IN_DEBT
-        pays = self._rules.in_debt and not self._choose.seldom(4)
-        standing = good if pays else self._choose.of([good, debt])
+        return self._set_standing(self._choose.of([good, debt, good]))
+
+    def _set_standing(self, standing: "accounts.Account.Standing.ValueType") -> Message:
         return accounts.SetAccountStandingRequest(request_id=self._request_id(), standing=standing)
 
     # Looking
@@ -319,8 +321,12 @@ class Client:
             return self._choose.of(SIZES), ""
         return self._choose.of((0, *SIZES)), self._id(self._rules.snapshots)
 
-    def _stop_first(self, instance_id: str) -> Message | None:
-        """What else stood in the way of a rollback."""
+    def _out_of_the_way(self, instance_id: str = "") -> Message | None:
+        """Of what bars snapshots and rollbacks one thing, mostly, or they would hardly ever be done."""
+        if self._choose.seldom(3):
+            return None
+        if self._rules.in_debt:
+            return self._set_standing(accounts.Account.STANDING_GOOD)
         instance = self._rules.instances.get(instance_id)
         if instance is None or instance.state != Instance.STATE_RUNNING:
             return None

@@ -12,7 +12,7 @@ from tests.model.product import Product
 from tests.support.databases import kinds_of
 from tests.support.deployments import deployed
 
-STEPS_IN_CI = 700
+STEPS_IN_CI = 500
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from tests.model.product import Answer, reasons_of
 
 _ID = re.compile(r"\b(i|disk|snap|isnap)-[0-9a-z]{12,}\b")
-_TOLD_EVERY_STEPS = 1000
+_TOLD_EVERY_STEPS = 500
 
 
 class History:
