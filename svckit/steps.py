@@ -30,12 +30,15 @@ def must_be_well_formed(request: Message) -> None:
             _check_step(check, request, named="operation_id" in fields)
 
 
-def must_name_each_once(check: Checks, field: str, key: str, messages: Iterable[Any]) -> None:
-    """There is at least one of the messages, and in each another id in the field `key`."""
+def must_name_each_once(
+    check: Checks, field: str, key: str, messages: Iterable[Any], *, prefix: str = ""
+) -> None:
+    """There is at least one of the messages, and in each another id in the field `key`, which begins with `prefix`."""
     named = Counter(getattr(message, key) for message in messages)
     check.that(bool(named), field, "is empty")
     for each, times in named.items():
         check.that(bool(each), field, f"has one without {key}")
+        check.that(each.startswith(prefix), field, f"has {key} {each!r}, which is no {prefix}…")
         check.that(times == 1, field, f"has {key} {each!r} {times} times")
 
 

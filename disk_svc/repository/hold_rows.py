@@ -113,7 +113,12 @@ def narrow_reservation(session: Session, key: str, targets: Sequence[Mapping[str
 def begin_deletion(session: Session, key: str) -> bool:
     """From the commit on, what is reserved for deletion is deleted; False when the reservation is not there any more."""
     done = session.execute(
-        sa.update(_RESERVATIONS).where(_RESERVATIONS.c.key == key).values(purpose=Purpose.BEGUN_DELETION)
+        sa.update(_RESERVATIONS)
+        .where(
+            _RESERVATIONS.c.key == key,
+            _RESERVATIONS.c.purpose.in_([Purpose.DELETION, Purpose.BEGUN_DELETION]),
+        )
+        .values(purpose=Purpose.BEGUN_DELETION)
     )
     return rows_changed(done) == 1
 

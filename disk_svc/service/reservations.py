@@ -153,6 +153,10 @@ class Rollbacks:
             barrier.refuse_withdrawn(session, key)
         if reservation is None:
             return  # applied before
+        if reservation.purpose != Purpose.ROLLBACK:
+            raise StepWithdrawn(
+                key
+            )  # what deletes or copies has snapshots too, and no disk of them may go back
         with refusing(key):
             self._realm.store.restore(
                 key, [Restore(target["disk_id"], target["snapshot_id"]) for target in reservation.targets]
@@ -162,7 +166,7 @@ class Rollbacks:
 
     def _clear(self, session: Session, key: str) -> None:
         reservation = hold_rows.find_reservation(session, key)
-        if reservation is not None:
+        if reservation is not None and reservation.purpose == Purpose.ROLLBACK:
             disk_rows.clear_tasks(session, reservation.operation_id, Task.ROLLING_BACK)
             hold_rows.remove_reservation(session, key)
 
@@ -288,7 +292,7 @@ class Deletions:
         with self._realm.database.write() as session:
             barrier.withdraw(session, key)
             reservation = hold_rows.find_reservation(session, key)
-            if reservation is None:
+            if reservation is None or reservation.purpose not in (Purpose.DELETION, Purpose.BEGUN_DELETION):
                 return
             begun = not hold_rows.take_deletion_back(session, key)
             if not begun:

@@ -23,7 +23,7 @@ class ImportServicer(import_service_pb2_grpc.ImportServiceServicer):
 
     def BeginImport(self, request: pb.BeginImportRequest, context: Any) -> pb.BeginImportResponse:
         with Checks() as check:
-            must_name_each_once(check, "snapshots", "snapshot_id", request.snapshots)
+            must_name_each_once(check, "snapshots", "snapshot_id", request.snapshots, prefix="snap-")
             for number, snapshot in enumerate(request.snapshots):
                 check.disk_size(f"snapshots[{number}].size_bytes", snapshot.size_bytes)
         with must_be_new("snapshots"):

@@ -55,7 +55,7 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
     ) -> pb.CreateInstanceDisksResponse:
         with Checks() as check:
             check.resource_id("instance_id", request.instance_id)
-            must_name_each_once(check, "disks", "disk_id", request.disks)
+            must_name_each_once(check, "disks", "disk_id", request.disks, prefix="disk-")
             for number, disk in enumerate(request.disks):
                 at = f"disks[{number}]"
                 check.enum_value(f"{at}.role", disk.role, disk_pb2.Disk.Role.values(), required=True)
@@ -209,7 +209,7 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
     def StartCopy(self, request: pb.StartCopyRequest, context: Any) -> pb.StartCopyResponse:
         with Checks() as check:
             must_name_each_once(check, "members", "snapshot_id", request.members)
-            must_name_each_once(check, "members", "copy_snapshot_id", request.members)
+            must_name_each_once(check, "members", "copy_snapshot_id", request.members, prefix="snap-")
         operation_id = self._copies.start(
             request.key,
             request.operation_id,

@@ -118,6 +118,13 @@ class TestCreateInstanceDisks:
             inside.disk.CreateInstanceDisks(request)
         assert_no_disks(cloud, request)
 
+    def test_fails_when_one_has_the_id_of_a_snapshot(self, cloud: Cloud, inside: Inside):
+        request = inside.disks_request(an_unknown_id("i"))
+        request.disks[1].disk_id = cloud.a_disk_snapshot()
+        with invalid("disks"):
+            inside.disk.CreateInstanceDisks(request)
+        assert_no_disks(cloud, request)
+
 
 class TestReleaseInstanceDisks:
     def test_the_same_key_again_has_one_effect_and_gets_the_same_answer(self, cloud: Cloud, inside: Inside):
@@ -537,6 +544,18 @@ class TestRollback:
             inside.disk.ReserveRollback(request)
         assert not cloud.disk(target[0]).operation_id
 
+    def test_a_key_of_a_deletion_rolls_nothing_back(self, cloud: Cloud, inside: Inside):
+        machine = cloud.an_instance()
+        cloud.write(machine.system_disk_id, (0, b"then"))
+        deletion = inside.deletion_request(cloud.an_instance_snapshot(machine.id).id)
+        cloud.write(machine.system_disk_id, (0, b"now!"))
+        inside.disk.ReserveSnapshotDeletion(deletion)
+        with step_withdrawn():
+            inside.disk.ApplyRollback(pb.ApplyRollbackRequest(key=deletion.key))
+        assert cloud.read(machine.system_disk_id, 0, 4) == b"now!"
+        inside.disk.ApplySnapshotDeletion(pb.ApplySnapshotDeletionRequest(key=deletion.key))
+        assert not cloud.snapshots_of(instance_snapshot_id=deletion.instance_snapshot_id)
+
     def test_names_what_is_on_the_instance_and_is_not_rolled_back(self, cloud: Cloud, inside: Inside):
         machine = cloud.an_instance(data_disks=2)
         target = (machine.system_disk_id, cloud.a_disk_snapshot(machine.system_disk_id))
@@ -633,6 +652,19 @@ class TestSnapshotDeletion:
             inside.disk.ApplySnapshotDeletion(pb.ApplySnapshotDeletionRequest(key=request.key))
         assert not cloud.snapshots_of(instance_snapshot_id=whole.id)
         cloud.delete_instance_snapshot(whole.id)
+
+    def test_a_key_of_a_rollback_deletes_nothing_and_neither_does_its_undo(
+        self, cloud: Cloud, inside: Inside
+    ):
+        disk_id = cloud.a_disk()
+        snapshot_id = cloud.a_disk_snapshot(disk_id)
+        rollback = inside.rollback_request((disk_id, snapshot_id))
+        inside.disk.ReserveRollback(rollback)
+        inside.disk.ApplySnapshotDeletion(pb.ApplySnapshotDeletionRequest(key=rollback.key))
+        inside.disk.WithdrawSnapshotDeletion(pb.WithdrawSnapshotDeletionRequest(key=rollback.key))
+        assert cloud.disk_snapshot(snapshot_id).state == SnapshotState.STATE_AVAILABLE
+        inside.disk.WithdrawRollback(pb.WithdrawRollbackRequest(key=rollback.key))
+        assert not cloud.disk(disk_id).operation_id
 
     def test_its_undo_makes_them_available_again_and_refuses_late_calls(self, cloud: Cloud, inside: Inside):
         whole = a_whole(cloud)
