@@ -18,6 +18,7 @@ from tests.load.children import Child
 from tests.load.conftest import Start
 from tests.load.processes import look_at
 from tests.support.main_job import Machine, MainJob
+from tests.support.waiting import eventually
 
 _AWAY = "south"
 _STREAMS = 1000
@@ -40,15 +41,16 @@ class Watched:
         self.machine: Machine = self.job.make_machine()
         snapshot = self.job.take_snapshot(self.machine)
         self.snapshot_id = snapshot.id
-        # They are answered when the other region has begun, which it never will.
-        for _ in range(_OPERATIONS):
+        # They are answered when the other region has begun, which it never will. Kept: who drops a call cancels it.
+        self._copies = [
             self.job.snapshots.CopyInstanceSnapshot.future(
                 snapshot_pb.CopyInstanceSnapshotRequest(
                     request_id=str(uuid.uuid4()), instance_snapshot_id=snapshot.id, destination_region=_AWAY
                 )
             )
-        while len(self.operation_ids()) < _OPERATIONS:
-            time.sleep(0.05)
+            for _ in range(_OPERATIONS)
+        ]
+        eventually(lambda: len(self.operation_ids()) >= _OPERATIONS, what="the begin of the copies")
 
     def operation_ids(self) -> list[str]:
         return [operation.id for operation in self.job.unfinished()]
