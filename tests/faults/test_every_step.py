@@ -2,6 +2,8 @@
 
 At each place stands an attempt of its own, and one death hits them all. What has become of them is compared with an
 attempt that was left in peace. tests/faults/test_policies_die.py does the same for what comes by the clock.
+
+In a CI each step has its answer lost and its call repeated; the rest takes longer.
 """
 
 from collections import Counter
@@ -24,7 +26,7 @@ BETWEEN_REGIONS = {"disk.copy_disk_snapshot", "snapshot.copy_instance_snapshot"}
 TRIED = [saga for name, saga in SAGAS.items() if name not in BY_THE_CLOCK]
 REFUSABLE = [saga for saga in TRIED if saga.can_be_refused]
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.by_hand]
+pytestmark = pytest.mark.timeout(300)
 
 
 def named(sagas: Sequence[Saga]) -> pytest.MarkDecorator:
@@ -113,6 +115,7 @@ def die(attempts: Attempts, victim: Service, standing: Mapping[str, Standing]) -
     attempts.come_to_rest()
 
 
+@pytest.mark.by_hand
 @victims_of(TRIED)
 def test_killed_around_each_call_and_each_write_of_the_log_it_is_carried_on(
     saga: Saga, victim: Service, attempts: Attempts, tally: Counter[str]
@@ -128,6 +131,7 @@ def test_killed_around_each_call_and_each_write_of_the_log_it_is_carried_on(
     tally["sagas stood at a place of theirs, forwards, when a service was killed"] += len(standing)
 
 
+@pytest.mark.by_hand
 @victims_of(REFUSABLE)
 def test_killed_around_each_undo_and_each_write_of_the_log_it_is_undone(
     saga: Saga, victim: Service, attempts: Attempts, tally: Counter[str]
@@ -163,6 +167,7 @@ def test_a_call_whose_answer_is_lost_or_that_comes_twice_takes_effect_once(
     attempts.assert_nothing_left()
 
 
+@pytest.mark.by_hand
 @named(REFUSABLE)
 @pytest.mark.parametrize(
     ("place", "fault"),
@@ -185,6 +190,7 @@ def test_an_undo_whose_answer_is_lost_or_that_comes_twice_takes_effect_once(
     attempts.assert_nothing_left()
 
 
+@pytest.mark.by_hand
 @named(REFUSABLE)
 def test_refused_for_good_it_is_undone_before_its_point_of_no_return_and_carried_on_after_it(
     saga: Saga, attempts: Attempts, tally: Counter[str]
@@ -205,6 +211,7 @@ def test_refused_for_good_it_is_undone_before_its_point_of_no_return_and_carried
     attempts.assert_nothing_left()
 
 
+@pytest.mark.by_hand
 @named(REFUSABLE)
 def test_a_call_that_is_delivered_after_its_undo_does_nothing(
     saga: Saga, attempts: Attempts, tally: Counter[str]
