@@ -93,6 +93,8 @@ class ParticipantServicer(participant_service_pb2_grpc.ParticipantServiceService
         if request.validate_only:
             self._disks.check_attach(request.account_id, request.disk_id)
         else:
+            with Checks() as check:
+                check.that(bool(request.instance_id), "instance_id", "is empty")
             self._disks.attach(request.key, request.account_id, request.instance_id, request.disk_id)
         return pb.AttachDiskResponse()
 

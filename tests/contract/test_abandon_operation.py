@@ -336,6 +336,19 @@ class TestAnOperationOfItsOwn:
         troubled.delete_instance(machine.id)
         assert troubled.disk(machine.data_disk_ids[0]).state == DiskState.STATE_DETACHED
 
+    def test_an_instance_snapshot_whose_deletion_ended_here_only_is_deleted_when_it_has_ended_at_its_disks_too(
+        self, troubled: TroubledCloud
+    ):
+        whole = troubled.an_instance_snapshot(troubled.an_instance(data_disks=0).id)
+        request = snapshot_pb.DeleteInstanceSnapshotRequest(instance_snapshot_id=whole.id)
+        with troubled.store_fails("delete_snapshots", "broken"):
+            operation_id = troubled.instance_snapshots.DeleteInstanceSnapshot(request).operation_id
+            abandon(troubled, Service.SNAPSHOT, operation_id)
+            with refused("FAILED_PRECONDITION", "SNAPSHOT_STATE", DISK):
+                troubled.instance_snapshots.DeleteInstanceSnapshot(request)
+        abandon(troubled, Service.DISK, operation_id)
+        troubled.delete_instance_snapshot(whole.id)
+
     def test_what_cannot_be_ended_is_not_while_the_store_does_not_carry_it_out(self, troubled: TroubledCloud):
         disk_id = troubled.a_disk()
         request = disk_service_pb2.ResizeDiskRequest(disk_id=disk_id, size_bytes=2 << 20)

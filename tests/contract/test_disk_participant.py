@@ -191,6 +191,10 @@ class TestAttachDisk:
         inside.disk.AttachDisk(request)
         assert cloud.disk(disk_id).state == disk_pb2.Disk.STATE_DETACHED
 
+    def test_fails_when_no_instance_is_named(self, cloud: Cloud, inside: Inside):
+        with invalid("instance_id"):
+            inside.disk.AttachDisk(inside.attach_request("", cloud.a_disk()))
+
     def test_fails_when_the_disk_is_not_there(self, inside: Inside):
         with refused("NOT_FOUND", "DISK_NOT_FOUND", DISK):
             inside.disk.AttachDisk(inside.attach_request(an_unknown_id("i"), an_unknown_id("disk")))
