@@ -40,9 +40,10 @@ What the URL says counts more.
 _AWAY = ("08", "53", "57", "58")
 """Classes of PostgreSQL's states: no connection, no resources, an operator's or the system's intervention."""
 
+_POSTGRESQL_TAKEN = "23505"
+_SQLITE_TAKEN = (sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY, sqlite3.SQLITE_CONSTRAINT_UNIQUE)
 
 _POSTGRESQL_FULL = "53100"
-
 _SQLITE_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)
 """The second is the file beside the log by which processes share it: who opens the database may have to make it."""
 
@@ -168,6 +169,13 @@ def _noticing_that_it_is_unusable() -> Iterator[None]:
         if _says_that_it_is_away(error):
             raise DatabaseAway(said) from error
         raise
+
+
+def says_that_it_is_taken(error: sa.exc.IntegrityError) -> bool:
+    """A row with this key is there; other rules of the tables are broken by who wrote the statement."""
+    if isinstance(error.orig, sqlite3.Error):
+        return error.orig.sqlite_errorcode in _SQLITE_TAKEN
+    return getattr(error.orig, "sqlstate", None) == _POSTGRESQL_TAKEN
 
 
 def _says_that_it_is_full(error: sa.exc.DBAPIError) -> bool:

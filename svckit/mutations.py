@@ -105,7 +105,7 @@ class Mutations:
 
         Holds no thread while it waits. A client that goes away stops nothing that was accepted.
         """
-        self._engine.must_have_room()
+        self._engine.room.must_be_left()
         operation_id = new_id(self._engine.operation_prefix)
         with self._engine.notices.subscribe(operation_id) as changed:
             accepted_id = await asyncio.to_thread(
@@ -147,7 +147,7 @@ class Mutations:
         What became of each at admission is kept as the request's answer, in the transaction that admitted them; what
         became of it after that is in its saga's row. So a repetition finds both, and says the same.
         """
-        self._engine.must_have_room()
+        self._engine.room.must_be_left()
         admitted = await asyncio.to_thread(self._accept_batch, request, items, admit, current_caller())
         return await asyncio.gather(*(self._outcome(*each) for each in admitted))
 

@@ -14,6 +14,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from sqlalchemy.exc import IntegrityError
 
+from svckit.database import says_that_it_is_taken
 from svckit.errors import FieldProblem, InvalidRequest
 from svckit.validation import Checks
 
@@ -48,6 +49,8 @@ def must_be_new(field: str) -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
+        if not says_that_it_is_taken(error):
+            raise
         raise InvalidRequest(
             f"{field} names what is here already", fields=[FieldProblem(field, "names what is here already")]
         ) from error

@@ -154,9 +154,8 @@ class Rollbacks:
         if reservation is None:
             return  # applied before
         if reservation.purpose != Purpose.ROLLBACK:
-            raise StepWithdrawn(
-                key
-            )  # what deletes or copies has snapshots too, and no disk of them may go back
+            # What deletes or copies has snapshots too, and no disk of them may go back.
+            raise StepWithdrawn(key)
         with refusing(key):
             self._realm.store.restore(
                 key, [Restore(target["disk_id"], target["snapshot_id"]) for target in reservation.targets]

@@ -1,5 +1,5 @@
 """The saga engine: definition (what a saga is), journal (its rows), engine (what drives it), requests (idempotency),
-notices (who waits for it), instruments (what is counted of it).
+notices (who waits for it), room (how many are taken on), instruments (what is counted of it).
 """
 
 from svckit.saga.definition import More, Progress, Run, SagaDefinition, Step

@@ -6,7 +6,6 @@ participants make a repeated step harmless. The laws of design.md §6 are named 
 """
 
 import itertools
-import math
 import os
 import random
 import threading
@@ -26,18 +25,18 @@ from svckit.caller import Caller
 from svckit.calls import Unanswered
 from svckit.clock import utc_now
 from svckit.database import Database, DatabaseAway, DatabaseFull, DatabaseUnusable
-from svckit.errors import DependencyUnavailable, OperationAbandoned, OperationEnded, Overloaded, Refusal
+from svckit.errors import DependencyUnavailable, OperationAbandoned, OperationEnded, Refusal
 from svckit.saga import journal, requests
 from svckit.saga.definition import More, Run, SagaDefinition
 from svckit.saga.instruments import SagaInstruments
 from svckit.saga.journal import Saga, SagaState
 from svckit.saga.notices import Notices
+from svckit.saga.room import Room
 from svckit.telemetry.pools import Pool
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 _LOOK_AROUND_SECONDS = 1.0
-_LOOK_FOR_CHANGES_SECONDS = 0.5
 
 ABANDON = "abandon_operation"
 """The type of what the log says of it, here and at every service that held something."""
@@ -74,32 +73,20 @@ class SagaEngine:
         self._lease = timedelta(seconds=lease_seconds)
         self._look_around_seconds = min(_LOOK_AROUND_SECONDS, lease_seconds / 3)
         self._workers = workers
-        self._admitted = admitted
-        self._most_unfinished = unfinished
-        self._unfinished_counted = -math.inf
-        self._is_full = False
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="saga")
         self._process = f"{os.getpid()}-{os.urandom(4).hex()}"
         self._claim_numbers = itertools.count()
         self._guard = threading.Lock()
         self._driving: dict[str, tuple[Saga, float]] = {}
         """What this process holds, and when its claim was last written."""
-        self._changes_seen = time.monotonic()
+        self.room = Room(
+            database, region, lambda: len(self._driving), admitted=admitted, unfinished=unfinished
+        )
         self._stopping = threading.Event()
         self._wake = threading.Event()
         self._lookout = threading.Thread(target=self._look_out, name="saga-lookout", daemon=True)
 
     # Accepting
-
-    def must_have_room(self) -> None:
-        """Raises Overloaded while sagas come faster than they are done.
-
-        The edge bounds the requests that are held, which is not enough: a client that gives its request up leaves the saga
-        behind, and asks again. So what waits for a worker here is bounded too; and all that is not at rest, which piles up
-        while a service is away that each of them needs.
-        """
-        if self._is_full or len(self._driving) >= self._admitted:
-            raise Overloaded
 
     def accept(
         self,
@@ -194,8 +181,8 @@ class SagaEngine:
                 # First what is held: after a pause of the whole process it would else be taken from its own worker.
                 self._renew_claims()
                 pause = self._take_over_due()
-                pause = min(pause, self._tell_of_changes())
-                self._count_unfinished()
+                pause = min(pause, self.notices.look_elsewhere(self.database))
+                self.room.count()
             except DatabaseUnusable as why:
                 _log.warning("saga lookout: the database is away, or full", error=str(why))
                 self.notices.publish_all()
@@ -246,27 +233,6 @@ class SagaEngine:
             )
         for saga in stale:
             self._claim_written(saga)
-
-    def _tell_of_changes(self) -> float:
-        """Wake who waits for a saga that another replica has written; returns how many seconds to wait before looking again."""
-        awaited = self.notices.awaited
-        if not awaited:
-            return _LOOK_AROUND_SECONDS
-        left = self._changes_seen + _LOOK_FOR_CHANGES_SECONDS - time.monotonic()
-        if left > 0:
-            return left
-        with self.database.read() as session:
-            self.notices.publish_changed(journal.update_times(session, awaited))
-        self._changes_seen = time.monotonic()
-        return _LOOK_FOR_CHANGES_SECONDS
-
-    def _count_unfinished(self) -> None:
-        if time.monotonic() < self._unfinished_counted + _LOOK_AROUND_SECONDS:
-            return
-        with self.database.read() as session:
-            counted = journal.count_up_to(session, self._most_unfinished, region=self.region)
-        self._is_full = counted >= self._most_unfinished
-        self._unfinished_counted = time.monotonic()
 
     def _drive(self, saga: Saga) -> None:
         with self._instruments.driving(saga):

@@ -6,11 +6,18 @@ themselves, again and again, whether anything has changed.
 """
 
 import asyncio
+import math
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+
+from svckit.database import Database
+from svckit.saga import journal
+
+_LOOK_EVERY_SECONDS = 0.5
 
 
 class Notices:
@@ -21,6 +28,7 @@ class Notices:
         self._waiting: dict[str, set[tuple[asyncio.AbstractEventLoop, asyncio.Event]]] = defaultdict(set)
         self._told: dict[str, datetime] = {}
         """Of those that are waited for, the latest `update_time` that waiters were woken for."""
+        self._looked = time.monotonic()
 
     @contextmanager
     def subscribe(self, saga_id: str) -> Iterator[asyncio.Event]:
@@ -37,11 +45,6 @@ class Notices:
                     del self._waiting[saga_id]
                     self._told.pop(saga_id, None)
 
-    @property
-    def awaited(self) -> list[str]:
-        with self._guard:
-            return list(self._waiting)
-
     def publish(self, saga_id: str, update_time: datetime) -> None:
         """Its row was written; who waits for it has to look."""
         with self._guard:
@@ -50,12 +53,25 @@ class Notices:
                 self._told[saga_id] = update_time
         _wake(entries)
 
-    def publish_changed(self, update_times: Mapping[str, datetime]) -> None:
-        """Those of these sagas that were written by somebody who has not published it here."""
+    def look_elsewhere(self, database: Database) -> float:
+        """Wake who waits for a saga that another replica has written; returns in how many seconds to look again, which is never
+        while nobody waits.
+        """
         with self._guard:
-            news = {each: time for each, time in update_times.items() if self._told.get(each) != time}
+            awaited = list(self._waiting)
+        if not awaited:
+            return math.inf
+        left = self._looked + _LOOK_EVERY_SECONDS - time.monotonic()
+        if left > 0:
+            return left
+        with database.read() as session:
+            update_times = journal.update_times(session, awaited)
+        with self._guard:
+            news = {each: at for each, at in update_times.items() if self._told.get(each) != at}
         for saga_id, update_time in news.items():
             self.publish(saga_id, update_time)
+        self._looked = time.monotonic()
+        return _LOOK_EVERY_SECONDS
 
     def publish_all(self) -> None:
         """Nobody knows what has changed: let each waiter look, and find out why."""

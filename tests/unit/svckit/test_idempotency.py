@@ -349,13 +349,13 @@ def test_what_no_replica_can_finish_does_not_pile_up_without_end(world: World):
     definition = saga_of(Step("lease", do=away), Step("commit", pivot=True), kind="create")
     first, second = (world.started(definition, unfinished=3) for _ in range(2))
     sagas = [begin(first, "create") for _ in range(3)]
-    eventually(lambda: second._is_full)
+    eventually(lambda: not second.room.is_left)
     with pytest.raises(Overloaded):
         asyncio.run(_create(Mutations(second)))
     with pytest.raises(Overloaded):
         asyncio.run(Mutations(second).batch(DeleteInstanceSnapshotRequest(), ["a"], _admit_any))
     first.abandon(sagas[0], actor="admin", why="it is away for good", once_taken=lambda: None)
-    eventually(lambda: not second._is_full)
+    eventually(lambda: second.room.is_left)
 
 
 def _admit_any(_session: Session, _operation_id: str, item: str) -> SagaStart:
