@@ -54,6 +54,8 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
         self._engine = engine
         self._database = engine.database
         self._abandonment = abandonment
+        self._next_looks: dict[tuple[str, str], asyncio.Task[operation_pb2.Operation]] = {}
+        """Those that have not begun, by account and operation: whoever wants to see the operation now can still join."""
 
     def GetOperation(
         self, request: operation_service_pb2.GetOperationRequest, context: Any
@@ -93,13 +95,28 @@ class OperationServicer(operation_service_pb2_grpc.OperationServiceServicer):
         with self._engine.notices.subscribe(request.operation_id) as changed:
             while True:
                 changed.clear()
-                operation = await asyncio.to_thread(self._load, request.operation_id)
+                operation = await self._look(request.operation_id)
                 if operation != shown:
                     yield operation_service_pb2.WatchOperationResponse(operation=operation)
                 if operation.HasField("end_time"):
                     return
                 shown = operation
                 await changed.wait()
+
+    async def _look(self, operation_id: str) -> operation_pb2.Operation:
+        """As it is from now on. All who were woken by one change look at it together: a thousand looks would keep every other
+        call waiting for a thread.
+        """
+        key = (current_caller().account_id, operation_id)
+        look = self._next_looks.get(key)
+        if look is None:
+            look = self._next_looks[key] = asyncio.create_task(self._look_together(key))
+        return await asyncio.shield(look)  # who goes away takes nobody's look with it
+
+    async def _look_together(self, key: tuple[str, str]) -> operation_pb2.Operation:
+        await asyncio.sleep(0)
+        del self._next_looks[key]
+        return await asyncio.to_thread(self._load, key[1])
 
     def RetryOperation(
         self, request: operation_service_pb2.RetryOperationRequest, context: Any

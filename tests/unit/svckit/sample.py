@@ -293,13 +293,13 @@ def saga_of(*steps: Step, kind: str = "sample", deadline_seconds: float | None =
 
 def is_quiet(database: Database) -> bool:
     """That a second passes with what a lookout asks, and not what many waiters would."""
-    with _statements(database) as executed:
+    with statements(database) as executed:
         time.sleep(1)
     return len(executed) < 15
 
 
 @contextmanager
-def _statements(database: Database) -> Iterator[list[str]]:
+def statements(database: Database) -> Iterator[list[str]]:
     executed: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:

@@ -25,7 +25,7 @@ from svckit.saga import More, Progress, Run, SagaEngine, Step
 from svckit.saga.journal import SagaState
 from tests.support.servers import served
 from tests.support.waiting import eventually
-from tests.unit.svckit.sample import Gate, Held, World, accept, begin, is_quiet, saga_of
+from tests.unit.svckit.sample import Gate, Held, World, accept, begin, is_quiet, saga_of, statements
 
 
 class Service:
@@ -268,6 +268,23 @@ def test_watchers_of_what_does_not_change_do_not_ask_the_database_each_for_itsel
     eventually(lambda: is_quiet(service.engine.database))
     for stream in streams:
         stream.cancel()
+
+
+def test_watchers_of_one_operation_look_at_its_change_once_for_all(
+    world: World, service: Service, todo: Todo
+):
+    gate = Gate()
+    todo.act = lambda _: gate.wait()
+    request = WatchOperationRequest(operation_id=begin(service.engine, "sample"))
+    streams = [service.operations.WatchOperation(request) for _ in range(60)]
+    assert all(next(stream) for stream in streams)
+    with statements(service.engine.database) as executed:
+        gate.open()
+        for stream in streams:
+            *_, last = stream
+            assert last.operation.state == Operation.STATE_SUCCEEDED
+    looks = [statement for statement in executed if statement.startswith("SELECT")]
+    assert len(looks) < len(streams)
 
 
 def test_watchers_that_go_away_leave_nothing_behind(world: World, service: Service, todo: Todo):
